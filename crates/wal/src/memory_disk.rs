@@ -1,0 +1,566 @@
+//! A disk in memory that forgets what was not synced, tears what was half written, and fails when told to.
+//!
+//! The model is POSIX at its least helpful. A write may be read back at once. Until the file is synced, a
+//! loss of power leaves in each 512-byte sector any of the contents that it has had since the last sync,
+//! each sector for itself: so writes are torn, reordered and dropped. A file that has grown may have its
+//! old length again. Creations, renames and removals reach the disk in order, but only up to some point,
+//! unless the directory is synced. A sync that fails leaves everything as uncertain as it was, and a second
+//! sync will claim success without making it any more certain, as Linux does (Rebello et al., "Can
+//! Applications Recover from fsync Failures?", ATC 2020), until the sector is written again.
+//!
+//! Everything that chance decides is drawn from a seed, or from a function of the caller, so that a test can
+//! walk through all outcomes. Stalls are the caller's business: there is no time here.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use crate::disk::{Disk, DiskFile};
+
+/// The unit in which a disk writes: never torn itself.
+pub const SECTOR_BYTES: usize = 512;
+
+/// What ends: the process alone, or the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// All that was written can still be read, though it is no more durable than before.
+    Process,
+    /// Of what was not synced, anything may be left.
+    Power,
+}
+
+/// The operations that can be made to fail, and that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// [`DiskFile::read_at`].
+    Read,
+    /// [`DiskFile::write_at`].
+    Write,
+    /// [`DiskFile::allocate`].
+    Allocate,
+    /// [`DiskFile::sync`].
+    Sync,
+    /// [`Disk::create`].
+    Create,
+    /// [`Disk::rename`].
+    Rename,
+    /// [`Disk::remove`].
+    Remove,
+    /// [`Disk::sync_directory`].
+    SyncDirectory,
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// EIO. Of a write, something may still have reached the disk.
+    InputOutput,
+    /// ENOSPC, without any effect.
+    NoSpace,
+}
+
+/// One failure to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which operation will fail.
+    pub operation: Operation,
+    /// How many of these will go well before one fails.
+    pub after: u64,
+    /// How it fails.
+    pub kind: FaultKind,
+}
+
+/// A simulated directory. Clones are handles on the same one; [`MemoryDisk::fork`] makes a copy.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// Grows with each crash: files opened before it are useless after it.
+    generation: u64,
+    next_inode: u64,
+    inodes: BTreeMap<u64, Inode>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    unsynced_names: Vec<NameChange>,
+    faults: Vec<Fault>,
+    capacity_bytes: Option<u64>,
+    counts: BTreeMap<Operation, u64>,
+    changes_until_power_fails: Option<u64>,
+    power_failed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Create { name: String, inode: u64 },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    content: Vec<u8>,
+    durable_len: usize,
+    /// What dirty sectors held before each write since they were last durable, oldest first.
+    unsynced: BTreeMap<usize, Vec<OldSector>>,
+}
+
+#[derive(Clone, Debug)]
+struct OldSector {
+    bytes: [u8; SECTOR_BYTES],
+    /// A sync of the write that replaced this has failed, and the system has forgotten about it.
+    taken_for_clean: bool,
+}
+
+/// Whether an operation is the one during which the power fails.
+#[derive(PartialEq, Eq)]
+enum Power {
+    On,
+    Failing,
+}
+
+impl MemoryDisk {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A disk of its own with the same state, to try several futures.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Rc::new(RefCell::new(self.state.borrow().clone())) }
+    }
+
+    /// Crashes; what chance decides is drawn from `seed`. Files that were open are useless afterwards.
+    pub fn crash(&self, crash: Crash, seed: u64) {
+        let mut random = SplitMix64(seed);
+        self.crash_choosing(crash, &mut |bound| random.below(bound));
+    }
+
+    /// Crashes; what chance decides is asked of `choose`, which is given a bound and returns a number
+    /// below it: first how many unsynced changes of names are kept, then, for each file, whether it keeps
+    /// its new length (1) and which of its contents each unsynced sector has, from the oldest to the newest.
+    pub fn crash_choosing(&self, crash: Crash, choose: &mut dyn FnMut(u64) -> u64) {
+        let mut state = self.state.borrow_mut();
+        state.generation += 1;
+        state.power_failed = false;
+        state.changes_until_power_fails = None;
+        if crash == Crash::Power {
+            state.lose_unsynced(choose);
+        }
+    }
+
+    /// Lets one operation fail.
+    pub fn inject(&self, fault: Fault) {
+        self.state.borrow_mut().faults.push(fault);
+    }
+
+    /// Takes back all faults that have not happened yet.
+    pub fn clear_faults(&self) {
+        self.state.borrow_mut().faults.clear();
+    }
+
+    /// Lets the power fail in the midst of a coming change (anything but a read), after `changes` more have
+    /// gone well. From then on every operation fails, until [`crash`](Self::crash) brings the disk back.
+    pub fn fail_power_after(&self, changes: u64) {
+        self.state.borrow_mut().changes_until_power_fails = Some(changes);
+    }
+
+    /// Whether the power has failed (see [`fail_power_after`](Self::fail_power_after)).
+    pub fn has_power_failed(&self) -> bool {
+        self.state.borrow().power_failed
+    }
+
+    /// Limits the sum of all files' lengths.
+    pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
+        self.state.borrow_mut().capacity_bytes = capacity_bytes;
+    }
+
+    /// How often an operation was called, failures included.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.state.borrow().counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many changes (anything but a read) there were, failures included.
+    pub fn change_count(&self) -> u64 {
+        self.state
+            .borrow()
+            .counts
+            .iter()
+            .filter(|(operation, _)| **operation != Operation::Read)
+            .map(|(_, n)| n)
+            .sum()
+    }
+
+    /// How many sectors would be uncertain if the power failed now.
+    pub fn unsynced_sector_count(&self) -> usize {
+        self.state.borrow().inodes.values().map(|inode| inode.unsynced.len()).sum()
+    }
+
+    /// The content of a file as it would be read now.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state.borrow();
+        state.names.get(name).map(|inode| state.inodes[inode].content.clone())
+    }
+
+    /// Changes a byte behind everyone's back, durably: `xor` says which bits.
+    pub fn flip(&self, name: &str, offset: usize, xor: u8) {
+        let mut state = self.state.borrow_mut();
+        let inode = state.names[name];
+        let inode = state.inodes.get_mut(&inode).expect("every name has an inode");
+        inode.content[offset] ^= xor;
+    }
+
+    /// Puts a file there as if it had always been there, durably.
+    pub fn place(&self, name: &str, content: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        let inode = state.add_inode();
+        let file = state.inodes.get_mut(&inode).expect("just added");
+        file.content = content.to_vec();
+        file.durable_len = content.len();
+        state.names.insert(name.to_owned(), inode);
+        state.durable_names.insert(name.to_owned(), inode);
+    }
+
+    fn file(&self, inode: u64) -> MemoryFile {
+        MemoryFile { state: Rc::clone(&self.state), inode, generation: self.state.borrow().generation }
+    }
+}
+
+impl State {
+    fn add_inode(&mut self) -> u64 {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.inodes.insert(inode, Inode::default());
+        inode
+    }
+
+    /// Counts an operation, and fails it if its time has come.
+    fn enter(&mut self, operation: Operation) -> Result<Power, Failure> {
+        if self.power_failed {
+            return Err(Failure::PowerIsOff);
+        }
+        *self.counts.entry(operation).or_default() += 1;
+        self.take_fault(operation)?;
+        if operation == Operation::Read {
+            return Ok(Power::On);
+        }
+        match &mut self.changes_until_power_fails {
+            None => Ok(Power::On),
+            Some(0) => {
+                self.power_failed = true;
+                Ok(Power::Failing)
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(Power::On)
+            }
+        }
+    }
+
+    fn take_fault(&mut self, operation: Operation) -> Result<(), Failure> {
+        let mut due = None;
+        for (place, fault) in self.faults.iter_mut().enumerate() {
+            if fault.operation != operation {
+                continue;
+            }
+            if fault.after > 0 {
+                fault.after -= 1;
+            } else if due.is_none() {
+                due = Some(place);
+            }
+        }
+        due.map_or(Ok(()), |place| Err(Failure::Fault(self.faults.remove(place).kind)))
+    }
+
+    fn change_names(&mut self, operation: Operation, change: NameChange) -> io::Result<()> {
+        let power = self.enter(operation)?;
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
+        power.into_result()
+    }
+
+    fn lose_unsynced(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
+        let mut changes = std::mem::take(&mut self.unsynced_names);
+        if !changes.is_empty() {
+            changes.truncate(choose(changes.len() as u64 + 1) as usize);
+        }
+        for change in changes {
+            change.apply(&mut self.durable_names);
+        }
+        self.names = self.durable_names.clone();
+        let names = &self.names;
+        self.inodes.retain(|inode, _| names.values().any(|named| named == inode));
+        for inode in self.inodes.values_mut() {
+            inode.lose_unsynced(choose);
+        }
+    }
+
+    fn ensure_room(&self, more_bytes: usize) -> Result<(), Failure> {
+        let used: usize = self.names.values().map(|inode| self.inodes[inode].content.len()).sum();
+        match self.capacity_bytes {
+            Some(capacity) if (used + more_bytes) as u64 > capacity => {
+                Err(Failure::Fault(FaultKind::NoSpace))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Create { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            Self::Rename { from, to } => {
+                let inode = names.remove(from).expect("changes of names are kept in order");
+                names.insert(to.clone(), inode);
+            }
+            Self::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if end > self.content.len() {
+            self.content.resize(end, 0);
+        }
+        if data.is_empty() {
+            return;
+        }
+        for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
+            let start = sector * SECTOR_BYTES;
+            let old = &self.content[start..self.content.len().min(start + SECTOR_BYTES)];
+            let mut bytes = [0; SECTOR_BYTES];
+            bytes[..old.len()].copy_from_slice(old);
+            self.unsynced.entry(sector).or_default().push(OldSector { bytes, taken_for_clean: false });
+        }
+        self.content[offset..end].copy_from_slice(data);
+    }
+
+    fn sync(&mut self) {
+        self.durable_len = self.content.len();
+        // A sector that was written since a failed sync is written out whole; one that was not stays lost.
+        self.unsynced.retain(|_, versions| versions.iter().all(|version| version.taken_for_clean));
+    }
+
+    fn fail_sync(&mut self) {
+        for version in self.unsynced.values_mut().flatten() {
+            version.taken_for_clean = true;
+        }
+    }
+
+    fn lose_unsynced(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
+        if self.content.len() != self.durable_len && choose(2) == 0 {
+            self.content.resize(self.durable_len, 0);
+        }
+        for (sector, versions) in std::mem::take(&mut self.unsynced) {
+            let start = sector * SECTOR_BYTES;
+            if start >= self.content.len() {
+                continue;
+            }
+            if let Some(version) = versions.get(choose(versions.len() as u64 + 1) as usize) {
+                let end = self.content.len().min(start + SECTOR_BYTES);
+                self.content[start..end].copy_from_slice(&version.bytes[..end - start]);
+            }
+        }
+        self.durable_len = self.content.len();
+    }
+}
+
+impl Disk for MemoryDisk {
+    type File = MemoryFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut state = self.state.borrow_mut();
+        state.enter(Operation::Read)?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<MemoryFile> {
+        let inode = {
+            let mut state = self.state.borrow_mut();
+            state.enter(Operation::Read)?;
+            *state.names.get(name).ok_or(io::ErrorKind::NotFound)?
+        };
+        Ok(self.file(inode))
+    }
+
+    fn create(&self, name: &str) -> io::Result<MemoryFile> {
+        let inode = {
+            let mut state = self.state.borrow_mut();
+            if state.names.contains_key(name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let inode = state.add_inode();
+            state.change_names(Operation::Create, NameChange::Create { name: name.to_owned(), inode })?;
+            inode
+        };
+        Ok(self.file(inode))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let change = NameChange::Rename { from: from.to_owned(), to: to.to_owned() };
+        state.change_names(Operation::Rename, change)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        if !state.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_names(Operation::Remove, NameChange::Remove { name: name.to_owned() })
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        state.enter(Operation::SyncDirectory)?.into_result()?;
+        state.unsynced_names.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+}
+
+/// An open file of a [`MemoryDisk`].
+#[derive(Debug)]
+pub struct MemoryFile {
+    state: Rc<RefCell<State>>,
+    inode: u64,
+    generation: u64,
+}
+
+impl MemoryFile {
+    fn state(&self) -> io::Result<RefMut<'_, State>> {
+        let state = self.state.borrow_mut();
+        if state.generation == self.generation {
+            Ok(state)
+        } else {
+            Err(io::Error::other("the process that opened this file has crashed"))
+        }
+    }
+
+    fn change(&mut self, offset: u64, data: &[u8], operation: Operation) -> io::Result<()> {
+        let inode = self.inode;
+        let mut state = self.state()?;
+        let power = match state.enter(operation) {
+            Ok(power) => power,
+            // Some or all of a failed write may have reached the disk.
+            Err(failure @ Failure::Fault(FaultKind::InputOutput)) => {
+                state.inode(inode).write(offset as usize, data);
+                return Err(failure.into());
+            }
+            Err(failure @ (Failure::Fault(FaultKind::NoSpace) | Failure::PowerIsOff)) => {
+                return Err(failure.into());
+            }
+        };
+        let grown = (offset as usize + data.len()).saturating_sub(state.inode(inode).content.len());
+        state.ensure_room(grown)?;
+        state.inode(inode).write(offset as usize, data);
+        power.into_result()
+    }
+}
+
+impl State {
+    fn inode(&mut self, inode: u64) -> &mut Inode {
+        self.inodes.get_mut(&inode).expect("an inode lives until the crash after its removal")
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        let mut state = self.state()?;
+        state.enter(Operation::Read)?;
+        Ok(state.inode(self.inode).content.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state()?;
+        state.enter(Operation::Read)?;
+        let content = &state.inode(self.inode).content;
+        let start = content.len().min(offset as usize);
+        let count = buffer.len().min(content.len() - start);
+        buffer[..count].copy_from_slice(&content[start..start + count]);
+        Ok(count)
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(offset, data, Operation::Write)
+    }
+
+    fn allocate(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.change(len_bytes, &[], Operation::Allocate)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let inode = self.inode;
+        let mut state = self.state()?;
+        match state.enter(Operation::Sync) {
+            Ok(power) => power.into_result()?,
+            Err(failure) => {
+                state.inode(inode).fail_sync();
+                return Err(failure.into());
+            }
+        }
+        state.inode(inode).sync();
+        Ok(())
+    }
+}
+
+/// Why an operation of the simulated disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    Fault(FaultKind),
+    PowerIsOff,
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Fault(FaultKind::InputOutput) => Errno::IO.into(),
+            Failure::Fault(FaultKind::NoSpace) => Errno::NOSPC.into(),
+            Failure::PowerIsOff => Self::other("the power is off"),
+        }
+    }
+}
+
+impl Power {
+    fn into_result(self) -> io::Result<()> {
+        match self {
+            Self::On => Ok(()),
+            Self::Failing => Err(Failure::PowerIsOff.into()),
+        }
+    }
+}
+
+/// A small generator of numbers that look random (Steele, Lea and Flood, "Fast splittable pseudorandom
+/// number generators", OOPSLA 2014).
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "one of no outcomes cannot be drawn");
+        self.next() % bound
+    }
+}

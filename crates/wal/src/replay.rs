@@ -1,0 +1,200 @@
+//! What a sequence of records means: the log that they leave behind, and the rules that each must keep to
+//! follow the one before.
+//!
+//! Records come here with their headers checked. A record that breaks a rule was written by a faulty
+//! program or is not the one that was written; either way the log is not used.
+
+use bytes::Bytes;
+
+use crate::format::{BatchHeader, BatchKind, Seed, SegmentHeader};
+use crate::index::{LogIndex, Place};
+use crate::types::{HardState, Position, Record};
+
+/// The log as far as it has been read.
+pub(crate) struct Replay {
+    pub(crate) index: LogIndex,
+    pub(crate) hard_state: Option<HardState>,
+    entries: Vec<Record>,
+    epoch: u64,
+    /// The checksum of the last record, or of the segment header if there is none in this segment.
+    pub(crate) chain: u32,
+    /// The largest synced offset that a record of this segment has named.
+    pub(crate) synced_offset: u64,
+    /// Whether a record has said where the log begins. Until then `index.start` is only the end of what the
+    /// segments that are gone held, and some of that may have been truncated later.
+    start_is_known: bool,
+}
+
+/// Why a record is not taken.
+pub(crate) enum Rejected {
+    /// It does not follow: the records end here.
+    NotNext,
+    /// It follows, but cannot have been written by us.
+    Impossible(&'static str),
+}
+
+impl Replay {
+    /// Begins with the oldest segment.
+    pub(crate) fn new(header: &SegmentHeader, checksum: u32) -> Self {
+        Self {
+            index: LogIndex::new(header.last),
+            hard_state: header.hard_state,
+            entries: Vec::new(),
+            epoch: header.epoch,
+            chain: checksum,
+            synced_offset: 0,
+            start_is_known: false,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The header that the next segment must have, if this one ends at `end_offset`.
+    pub(crate) fn header_of_next(&self, header: &SegmentHeader, end_offset: u64) -> SegmentHeader {
+        SegmentHeader {
+            salt: header.salt,
+            sequence: header.sequence + 1,
+            epoch: self.epoch,
+            previous_end: end_offset,
+            chain: self.chain,
+            last: self.index.last(),
+            hard_state: self.hard_state,
+        }
+    }
+
+    /// Goes on in the next segment, whose header has this checksum.
+    pub(crate) fn enter_segment(&mut self, checksum: u32) {
+        self.chain = checksum;
+        self.synced_offset = 0;
+    }
+
+    /// Takes one more record.
+    pub(crate) fn apply(
+        &mut self,
+        header: &BatchHeader,
+        checksum: u32,
+        body: Bytes,
+        seed: Seed,
+    ) -> Result<(), Rejected> {
+        let opens = u64::from(header.kind == BatchKind::Open);
+        if self.epoch.checked_add(opens) != Some(header.epoch) {
+            return Err(Rejected::NotNext);
+        }
+        let Some(entries) = header.parse_body(body, seed) else { return Err(Rejected::NotNext) };
+        // In one epoch every place is written once. So this is not a left-over, and the record before
+        // it is not the one that was there when this one was written.
+        if header.chain != self.chain {
+            return Err(Rejected::Impossible("the record does not continue the one before it"));
+        }
+        if header.synced_offset > header.offset {
+            return Err(Rejected::Impossible("the record claims that itself had been synced"));
+        }
+        self.check_terms(header, &entries).map_err(Rejected::Impossible)?;
+        self.change_log(header, entries).map_err(Rejected::Impossible)?;
+        self.hard_state = header.hard_state;
+        self.epoch = header.epoch;
+        self.chain = checksum;
+        self.synced_offset = self.synced_offset.max(header.synced_offset);
+        Ok(())
+    }
+
+    fn check_terms(&self, header: &BatchHeader, entries: &[Record]) -> Result<(), &'static str> {
+        if let Some(old) = self.hard_state {
+            check_succession(old, header.hard_state)?;
+        }
+        check_entry_terms(header.hard_state, header.position, entries)
+    }
+
+    fn change_log(&mut self, header: &BatchHeader, entries: Vec<Record>) -> Result<(), &'static str> {
+        let position = header.position;
+        if header.kind != BatchKind::Append && !entries.is_empty() {
+            return Err("only an append has entries");
+        }
+        match header.kind {
+            BatchKind::Open if position == self.index.last() => Ok(()),
+            BatchKind::Open => Err("the log was opened with another last entry"),
+            BatchKind::Append => self.append(header, entries),
+            BatchKind::Compact => self.compact(position),
+            BatchKind::Reset => {
+                self.index.reset(position);
+                self.entries.clear();
+                self.start_is_known = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn append(&mut self, header: &BatchHeader, entries: Vec<Record>) -> Result<(), &'static str> {
+        let previous = header.position;
+        if previous.index < self.index.start().index && !self.start_is_known {
+            // It overwrites entries of segments that are gone, and what those held before it with them.
+            self.index.reset(previous);
+            self.entries.clear();
+        }
+        if self.index.term_at(previous.index) != Some(previous.term) {
+            return Err("the entries do not follow an entry of the log");
+        }
+        let place = Place { segment: header.segment, offset: header.offset, length: header.length };
+        self.index.append(previous, &entries, place);
+        if let Some(first) = self.entries.first() {
+            let kept = (previous.index + 1).saturating_sub(first.index);
+            self.entries.truncate(kept as usize);
+        }
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    fn compact(&mut self, through: Position) -> Result<(), &'static str> {
+        if through.index < self.index.start().index && !self.start_is_known {
+            return Ok(());
+        }
+        if self.index.term_at(through.index) != Some(through.term) {
+            return Err("the log was compacted through an entry that it does not hold");
+        }
+        self.index.compact(through);
+        self.start_is_known = true;
+        Ok(())
+    }
+
+    /// Takes out the entries of the log.
+    pub(crate) fn take_entries(&mut self) -> Vec<Record> {
+        let first_index = self.index.start().index + 1;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.drain(..entries.partition_point(|entry| entry.index < first_index));
+        entries
+    }
+}
+
+/// Terms only grow, and a vote is given once a term (paper, figure 2).
+pub(crate) fn check_succession(old: HardState, new: Option<HardState>) -> Result<(), &'static str> {
+    let Some(new) = new else { return Err("the hard state vanishes") };
+    if new.current_term < old.current_term {
+        return Err("the term goes backwards");
+    }
+    if new.current_term == old.current_term && old.voted_for.is_some() && new.voted_for != old.voted_for {
+        return Err("the vote changes within a term");
+    }
+    Ok(())
+}
+
+/// Terms do not fall along the log, and no entry is of a term that the hard state has not reached: a
+/// member that had such an entry and forgot its term could follow a leader of the past.
+pub(crate) fn check_entry_terms(
+    hard_state: Option<HardState>,
+    previous: Position,
+    entries: &[Record],
+) -> Result<(), &'static str> {
+    let mut term = previous.term;
+    for entry in entries {
+        if entry.term < term {
+            return Err("the terms of the entries go backwards");
+        }
+        term = entry.term;
+    }
+    if hard_state.map_or(0, |state| state.current_term) < term {
+        return Err("an entry is of a later term than the hard state");
+    }
+    Ok(())
+}
