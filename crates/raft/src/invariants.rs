@@ -1,0 +1,78 @@
+//! What must hold after every input, and between two. Run by the tests and the simulator.
+//!
+//! The chain of the log's pointers, stated once:
+//! `first ≤ snapshot + 1`, `snapshot ≤ applied ≤ applying ≤ commit ≤ last`, `applying ≤ persisted ≤ last`.
+//! `commit ≤ persisted` is *not* required: a quorum can commit what this server's disk has yet to finish.
+
+use crate::progress::ProgressState;
+use crate::role::Role;
+use crate::{EntryId, HardState, Index, Node};
+
+/// What is compared between two moments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    hard_state: HardState,
+    commit: EntryId,
+    last_applied: Index,
+    leads: bool,
+    last: EntryId,
+}
+
+/// Takes down what [`check_step`] compares.
+pub fn summary(node: &Node) -> Summary {
+    Summary {
+        hard_state: node.hard_state,
+        commit: node.log.id_at(node.log.commit_index),
+        last_applied: node.log.last_applied,
+        leads: matches!(node.role, Role::Leader(_)),
+        last: node.log.last(),
+    }
+}
+
+/// Panics if the node contradicts itself.
+pub fn check(node: &Node) {
+    let log = &node.log;
+    let snapshot = log.snapshot().last_included.index;
+    assert!(log.first_index() <= snapshot.next(), "the log reaches back to the snapshot");
+    assert!(snapshot <= log.last_applied, "a snapshot holds applied entries only");
+    assert!(log.last_applied <= log.applying_index, "applied entries were given out");
+    assert!(log.applying_index <= log.commit_index, "only committed entries are applied");
+    assert!(log.applying_index <= log.persisted_index, "only durable entries are applied");
+    assert!(log.commit_index <= log.last_index(), "only existing entries are committed");
+    assert!(log.persisted_index <= log.last_index(), "only existing entries are durable");
+    assert!(log.last().term <= node.current_term(), "no entry is of a later term than the server");
+    assert!(
+        node.durable_hard_state.current_term <= node.current_term(),
+        "what is durable is not ahead of what is in force"
+    );
+    if let Role::Leader(leader) = &node.role {
+        assert_eq!(node.hard_state.voted_for, Some(node.id), "a leader voted for itself");
+        let expected = log.bytes_between(log.commit_index.next(), log.last_index());
+        assert_eq!(leader.uncommitted_bytes, expected, "uncommitted bytes are counted exactly");
+        for progress in leader.progress.values() {
+            assert!(progress.match_index < progress.next_index, "match is behind next");
+            assert!(progress.match_index <= log.last_index(), "nobody agrees with more than there is");
+            if let ProgressState::Snapshot { last_included, .. } = &progress.state {
+                assert!(last_included.index <= snapshot, "only a snapshot that exists is sent");
+            }
+        }
+    }
+}
+
+/// Panics if something went back that only goes forward.
+pub fn check_step(before: &Summary, node: &Node) {
+    let (old, new) = (before.hard_state, node.hard_state);
+    assert!(new.current_term >= old.current_term, "terms only grow (paper §5.1)");
+    if new.current_term == old.current_term && old.voted_for.is_some() {
+        assert_eq!(new.voted_for, old.voted_for, "one vote a term (paper §5.2)");
+    }
+    assert!(node.log.commit_index >= before.commit.index, "the commit index never decreases");
+    assert!(node.log.last_applied >= before.last_applied, "the state machine never goes back");
+    if before.commit.index >= node.log.start().index {
+        assert!(node.log.matches(before.commit), "a committed entry stays (paper §5.4.3)");
+    }
+    let still_leads = before.leads && matches!(node.role, Role::Leader(_)) && old == new;
+    if still_leads && before.last.index >= node.log.start().index {
+        assert!(node.log.matches(before.last), "a leader never deletes its entries (paper §5.3)");
+    }
+}

@@ -1,0 +1,175 @@
+//! What a leader knows of one follower, and how fast it may send to it.
+//!
+//! ```text
+//!            accepted                       snapshot needed
+//!   Probe ──────────────▶ Replicate    any ────────────────▶ Snapshot
+//!     ▲  rejected, lost,      │                                 │
+//!     └───── unreachable ─────┘◀──────────── installed ─────────┘
+//! ```
+//!
+//! `Probe` looks for the place where the logs agree, one message at a time. `Replicate` sends ahead of the
+//! answers, within a window of messages and bytes. `Snapshot` sends a snapshot, one chunk at a time.
+
+use std::collections::VecDeque;
+
+use crate::{EntryId, Index, Round, Time};
+
+/// An append that was sent and not yet answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Inflight {
+    last: Index,
+    bytes: usize,
+    sent_at: Time,
+}
+
+/// The appends under way to one follower.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Inflights {
+    appends: VecDeque<Inflight>,
+    bytes: usize,
+}
+
+impl Inflights {
+    fn push(&mut self, last: Index, bytes: usize, sent_at: Time) {
+        self.appends.push_back(Inflight { last, bytes, sent_at });
+        self.bytes += bytes;
+    }
+
+    fn free_through(&mut self, index: Index) {
+        while let Some(append) = self.appends.pop_front_if(|append| append.last <= index) {
+            self.bytes -= append.bytes;
+        }
+    }
+
+    fn oldest_sent_at(&self) -> Option<Time> {
+        self.appends.front().map(|append| append.sent_at)
+    }
+}
+
+/// How entries reach a follower.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ProgressState {
+    /// Looking for where the logs agree.
+    Probe {
+        /// A probe is under way; the next waits for its answer, or for a heartbeat's.
+        sent: bool,
+    },
+    /// Streaming.
+    Replicate {
+        inflights: Inflights,
+        /// A hole that was filled once already, and when: further complaints about it are old news.
+        refilled: Option<(Index, Time)>,
+    },
+    /// Receiving a snapshot.
+    Snapshot {
+        last_included: EntryId,
+        /// Where the next chunk begins.
+        offset: u64,
+        /// When the chunk under way was asked for; none if the next one may be.
+        waiting_since: Option<Time>,
+    },
+}
+
+/// One follower, seen from the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Progress {
+    /// The last entry known to be durable there, in agreement with the leader's log (`matchIndex`).
+    pub(crate) match_index: Index,
+    /// The next entry to send (`nextIndex`).
+    pub(crate) next_index: Index,
+    pub(crate) state: ProgressState,
+    /// The commit index it was last told.
+    pub(crate) sent_commit: Index,
+    /// The last time it answered in this term.
+    pub(crate) last_heard: Time,
+    /// The latest round of heartbeats it answered.
+    pub(crate) acked_round: Round,
+    /// Entries for it are being read from disk.
+    pub(crate) loading: bool,
+}
+
+impl Progress {
+    /// A follower of which nothing is known: `nextIndex` starts after the leader's last entry (paper §5.3).
+    pub(crate) fn new(now: Time, next_index: Index) -> Progress {
+        Progress {
+            match_index: Index(0),
+            next_index,
+            state: ProgressState::Probe { sent: false },
+            sent_commit: Index(0),
+            last_heard: now,
+            acked_round: Round(0),
+            loading: false,
+        }
+    }
+
+    /// The follower agrees durably up to `index`. Returns whether that is news. An answer that comes late
+    /// never moves anything back.
+    pub(crate) fn accept(&mut self, index: Index) -> bool {
+        let changed = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(index.next());
+        match &mut self.state {
+            ProgressState::Probe { .. } => {
+                self.next_index = self.match_index.next();
+                self.become_replicate();
+            }
+            ProgressState::Replicate { inflights, .. } => inflights.free_through(index),
+            ProgressState::Snapshot { last_included, .. } if index >= last_included.index => {
+                self.next_index = self.match_index.next();
+                self.become_replicate();
+            }
+            ProgressState::Snapshot { .. } => {}
+        }
+        changed
+    }
+
+    /// Starts over from what is known to match.
+    pub(crate) fn become_probe(&mut self) {
+        self.next_index = self.match_index.next();
+        self.state = ProgressState::Probe { sent: false };
+    }
+
+    fn become_replicate(&mut self) {
+        self.state = ProgressState::Replicate { inflights: Inflights::default(), refilled: None };
+    }
+
+    /// A snapshot has to take the place of entries that are no longer there.
+    pub(crate) fn become_snapshot(&mut self, last_included: EntryId) {
+        self.state = ProgressState::Snapshot { last_included, offset: 0, waiting_since: None };
+    }
+
+    /// Whether another append may be sent now.
+    pub(crate) fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
+        match &self.state {
+            ProgressState::Probe { sent } => !sent,
+            ProgressState::Replicate { inflights, .. } => {
+                inflights.appends.len() < max_messages && inflights.bytes < max_bytes
+            }
+            ProgressState::Snapshot { .. } => false,
+        }
+    }
+
+    /// An append up to `last` is on its way.
+    pub(crate) fn sent(&mut self, now: Time, last: Index, bytes: usize) {
+        match &mut self.state {
+            ProgressState::Probe { sent } => *sent = true,
+            ProgressState::Replicate { inflights, .. } => {
+                if last >= self.next_index {
+                    inflights.push(last, bytes, now);
+                    self.next_index = last.next();
+                }
+            }
+            ProgressState::Snapshot { .. } => panic!("no append is sent while a snapshot is"),
+        }
+    }
+
+    /// Whether the oldest append under way was sent at or before `deadline`: it is taken for lost.
+    pub(crate) fn overdue(&self, deadline: Time) -> bool {
+        match &self.state {
+            ProgressState::Replicate { inflights, .. } => {
+                inflights.oldest_sent_at().is_some_and(|sent_at| sent_at <= deadline)
+            }
+            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Log replication (paper §5.3, §5.4.2): AppendEntries from both sides, heartbeats, and commitment.
+
+use crate::log::Splice;
+use crate::progress::{Progress, ProgressState};
+use crate::quorum::quorum_value;
+use crate::role::{Leader, Role};
+use crate::{
+    AppendReply, Effect, Entry, EntryId, Event, Index, LogSlice, Message, Node, NodeId, Payload, Round, Time,
+};
+
+/// The leader's side.
+impl Node {
+    /// The only place where new entries are made. A leader never overwrites or deletes its own (paper
+    /// §5.3, SOURCES R1).
+    pub(crate) fn append_as_leader(&mut self, payload: Payload) -> EntryId {
+        let id = EntryId { term: self.current_term(), index: self.log.last_index().next() };
+        let entry = Entry { id, payload };
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted_bytes += entry.size_bytes();
+        }
+        self.log.append(entry);
+        id
+    }
+
+    /// What a leader's clock drives: heartbeats, and the end of its patience with its followers, with its
+    /// own disk and with a transfer.
+    pub(crate) fn on_leader_time(&mut self) {
+        self.check_leadership();
+        self.abort_late_transfer();
+        let now = self.now;
+        let interval_us = self.options.heartbeat_interval_us;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.heartbeat_deadline <= now {
+            leader.heartbeat_deadline = now.after(interval_us);
+            self.broadcast_heartbeat();
+        }
+    }
+
+    /// When the leader has something to do next.
+    pub(crate) fn leader_deadline(&self, leader: &Leader) -> Time {
+        let quorum_deadline = self.quorum_heard_at(leader).after(self.options.election_timeout_us);
+        let transfer_deadline = leader.transfer.as_ref().map_or(Time::NEVER, |transfer| transfer.deadline);
+        let deadlines = [leader.heartbeat_deadline, quorum_deadline, transfer_deadline, self.disk_deadline()];
+        deadlines.into_iter().min().unwrap_or(Time::NEVER)
+    }
+
+    /// A heartbeat tells each follower to commit no further than it is known to hold our log: it can
+    /// overtake appends, and carries no entry by which the follower could check.
+    pub(crate) fn broadcast_heartbeat(&mut self) {
+        let commit_index = self.log.commit_index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let round = leader.reads.round();
+        let mut heartbeats = Vec::with_capacity(leader.progress.len());
+        for (&id, progress) in &mut leader.progress {
+            let commit_index = commit_index.min(progress.match_index);
+            progress.sent_commit = progress.sent_commit.max(commit_index);
+            heartbeats.push((id, Message::Heartbeat { commit_index, round }));
+        }
+        for (id, heartbeat) in heartbeats {
+            self.send(id, heartbeat);
+        }
+    }
+
+    /// Sends every follower what its window allows.
+    pub(crate) fn replicate(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let followers: Vec<NodeId> = leader.progress.keys().copied().collect();
+        for id in followers {
+            while let Some(message) = self.next_append(id) {
+                self.send(id, message);
+            }
+            self.continue_snapshot(id);
+        }
+    }
+
+    /// The next append for a follower, if there is anything to say and room in its window.
+    fn next_append(&mut self, to: NodeId) -> Option<Message> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let progress = leader.progress.get_mut(&to)?;
+        let (messages, bytes) = (self.options.max_inflight_messages, self.options.max_inflight_bytes);
+        if !progress.may_send(messages, bytes) {
+            return None;
+        }
+        let Some(prev_term) = self.log.term_at(progress.next_index.previous()) else {
+            progress.become_snapshot(self.log.snapshot.last_included);
+            return None;
+        };
+        let streaming = matches!(progress.state, ProgressState::Replicate { .. });
+        if streaming && progress.next_index > self.log.last_index() {
+            return commit_notice(progress, &self.log);
+        }
+        let first = progress.next_index;
+        let Some(entries) = self.log.recent_slice(first, self.options.max_append_bytes) else {
+            self.load_entries(to, first);
+            return None;
+        };
+        let prev = EntryId { term: prev_term, index: first.previous() };
+        self.append_message(to, prev, entries)
+    }
+
+    /// Books an append as sent and makes the message.
+    fn append_message(&mut self, to: NodeId, prev: EntryId, entries: Vec<Entry>) -> Option<Message> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let progress = leader.progress.get_mut(&to)?;
+        let slice = LogSlice::parse(prev, entries).expect("entries of one log are contiguous");
+        let leader_commit = self.log.commit_index;
+        let last = slice.last().index;
+        progress.sent(self.now, last, slice.size_bytes());
+        progress.sent_commit = progress.sent_commit.max(leader_commit.min(last));
+        Some(Message::AppendEntries { slice, leader_commit })
+    }
+
+    fn load_entries(&mut self, to: NodeId, first: Index) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        if !progress.loading {
+            progress.loading = true;
+            let (last, max_bytes) = (self.log.last_index(), self.options.max_append_bytes);
+            self.effects.push_back(Effect::LoadEntries { to, first, last, max_bytes });
+        }
+    }
+
+    /// Entries that [`Effect::LoadEntries`] asked for; none if they are no longer there.
+    pub fn on_entries_loaded(&mut self, now: Time, to: NodeId, entries: Vec<Entry>) {
+        self.now = self.now.max(now);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        progress.loading = false;
+        let still_wanted = entries.first().is_some_and(|entry| entry.id.index == progress.next_index)
+            && entries.last().is_some_and(|entry| self.log.matches(entry.id))
+            && progress.may_send(self.options.max_inflight_messages, self.options.max_inflight_bytes);
+        if still_wanted && let Some(prev_term) = self.log.term_at(progress.next_index.previous()) {
+            let prev = EntryId { term: prev_term, index: progress.next_index.previous() };
+            if let Some(message) = self.append_message(to, prev, entries) {
+                self.send(to, message);
+            }
+        } else if let ProgressState::Probe { sent } = &mut progress.state {
+            // Nothing came of it: the next heartbeat's answer tries again.
+            *sent = true;
+        }
+    }
+
+    pub(crate) fn on_append_reply(&mut self, from: NodeId, reply: AppendReply) {
+        let now = self.now;
+        let last_index = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.last_heard = now;
+        match reply {
+            // Nobody can agree with more than there is.
+            AppendReply::Accepted { match_index } if match_index <= last_index => {
+                progress.accept(match_index);
+            }
+            AppendReply::Accepted { .. } => {}
+            AppendReply::Rejected { prev, hint } => self.on_rejected(from, prev, hint),
+        }
+    }
+
+    /// The follower lacks `prev`. While probing, go back to where the logs can agree (SOURCES R3, R4);
+    /// while streaming, only a message may have been lost or overtaken.
+    fn on_rejected(&mut self, from: NodeId, prev: EntryId, hint: EntryId) {
+        let shared = self.log.last_not_after(hint);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        match &progress.state {
+            ProgressState::Probe { .. } if prev.index == progress.next_index.previous() => {
+                let next_index = shared.map_or(hint.index, |shared| shared.index.next());
+                // At least one step back, never below what is known to match.
+                progress.next_index = next_index.min(prev.index).max(progress.match_index.next());
+                progress.state = ProgressState::Probe { sent: false };
+            }
+            ProgressState::Replicate { .. } if prev.index > progress.match_index => {
+                let only_a_hole = hint.index >= progress.match_index && shared == Some(hint);
+                if only_a_hole {
+                    self.refill_hole(from, hint, prev);
+                } else {
+                    progress.become_probe();
+                }
+            }
+            // An answer to something that was overtaken by events.
+            ProgressState::Probe { .. }
+            | ProgressState::Replicate { .. }
+            | ProgressState::Snapshot { .. } => {}
+        }
+    }
+
+    /// Sends once more what lies between the follower's last entry and the append that came early, which
+    /// the follower has kept (SOURCES R8). The stream goes on meanwhile.
+    fn refill_hole(&mut self, to: NodeId, have: EntryId, early: EntryId) {
+        let now = self.now;
+        let patience_us = self.options.heartbeat_interval_us;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        let ProgressState::Replicate { refilled, .. } = &mut progress.state else { return };
+        let old_news =
+            refilled.is_some_and(|(at, when)| have.index <= at && now.since_us(when) < patience_us);
+        if old_news {
+            return;
+        }
+        *refilled = Some((early.index, now));
+        let Some(mut entries) = self.log.recent_slice(have.index.next(), self.options.max_append_bytes)
+        else {
+            progress.become_probe();
+            return;
+        };
+        entries.retain(|entry| entry.id.index <= early.index);
+        if let Some(message) = self.append_message(to, have, entries) {
+            self.send(to, message);
+        }
+    }
+
+    pub(crate) fn on_heartbeat_reply(&mut self, from: NodeId, round: Round) {
+        let now = self.now;
+        let overdue = Time(now.0.saturating_sub(self.options.retransmit_after_us()));
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.last_heard = now;
+        progress.acked_round = progress.acked_round.max(round);
+        // The follower lives. What it has not answered for long is lost; without this, the last append
+        // before a quiet time would stay lost for ever.
+        if progress.overdue(overdue) {
+            progress.become_probe();
+        }
+        match &mut progress.state {
+            ProgressState::Probe { sent } => *sent = false,
+            ProgressState::Replicate { .. } => {}
+            ProgressState::Snapshot { waiting_since, .. } => {
+                if waiting_since.is_some_and(|since| since <= overdue) {
+                    *waiting_since = None;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_follower_unreachable(&mut self, peer: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&peer) else { return };
+        match &mut progress.state {
+            ProgressState::Replicate { .. } => progress.become_probe(),
+            ProgressState::Probe { .. } => {}
+            ProgressState::Snapshot { waiting_since, .. } => *waiting_since = None,
+        }
+    }
+
+    /// Commits what a quorum holds durably, ourselves counted by what our own disk has finished.
+    pub(crate) fn advance_commit_index(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let replicated = quorum_value(self.configuration(), |id| {
+            if id == self.id {
+                self.log.persisted_index
+            } else {
+                leader.progress.get(&id).map_or(Index(0), |progress| progress.match_index)
+            }
+        });
+        // Only entries of our own term commit by counting; those before it commit with it (paper §5.4.2,
+        // figure 8).
+        if replicated > self.log.commit_index && self.log.term_at(replicated) == Some(self.current_term()) {
+            self.commit(replicated);
+        }
+    }
+
+    fn commit(&mut self, index: Index) {
+        let newly_committed = self.log.bytes_between(self.log.commit_index.next(), index);
+        self.log.commit_to(index);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted_bytes -= newly_committed;
+        }
+        let commit = self.log.id_at(index);
+        self.event(Event::CommitAdvanced { commit });
+    }
+}
+
+/// An append without entries that only moves the commit index: followers answer clients of their own, and
+/// would otherwise learn of it with the next entry or heartbeat. It hangs on an entry that the follower is
+/// known to have.
+fn commit_notice(progress: &mut Progress, log: &crate::RaftLog) -> Option<Message> {
+    let commit = log.commit_index().min(progress.match_index);
+    if commit <= progress.sent_commit {
+        return None;
+    }
+    let prev = EntryId { term: log.term_at(progress.match_index)?, index: progress.match_index };
+    progress.sent_commit = commit;
+    let slice = LogSlice::parse(prev, Vec::new()).expect("an empty slice is contiguous");
+    Some(Message::AppendEntries { slice, leader_commit: log.commit_index() })
+}
+
+/// The follower's side.
+impl Node {
+    pub(crate) fn on_append_entries(&mut self, leader: NodeId, slice: LogSlice, leader_commit: Index) {
+        if self.is_installing() {
+            // The log is about to be replaced; the leader knows, and goes on once it has been.
+            return;
+        }
+        if slice.last().term > self.current_term() {
+            // Nobody can hold entries of a later term than its own: not a message of a leader.
+            return;
+        }
+        // Up to our commit index the leader's log agrees with ours (Leader Completeness, paper §5.4.3), be
+        // it compacted here or not.
+        let slice = slice.above(self.log.id_at(self.log.commit_index));
+        let Some(verified) = self.splice(slice.clone()) else {
+            self.reject_append(leader, slice);
+            return;
+        };
+        let verified = self.splice_early(verified);
+        // Not our last index: what lies behind the verified entries may be an old leader's (paper figure
+        // 2, AppendEntries 5: "index of last new entry").
+        self.follow_commit(leader_commit.min(verified));
+        let reply = AppendReply::Accepted { match_index: verified };
+        self.send(leader, Message::AppendEntriesReply(reply));
+    }
+
+    /// Makes the log agree with the slice; returns the last index that does, or none if the slice hangs in
+    /// the air.
+    fn splice(&mut self, slice: LogSlice) -> Option<Index> {
+        let last = slice.last().index;
+        match self.log.splice(slice) {
+            Splice::Missing => None,
+            Splice::Done { truncated: None } => Some(last),
+            Splice::Done { truncated: Some(first) } => {
+                self.writes.cut_back(first.previous());
+                let last_kept = self.log.id_at(first.previous());
+                self.event(Event::Truncated { first, last: last_kept });
+                Some(last)
+            }
+        }
+    }
+
+    /// Appends what came early and now has its place.
+    fn splice_early(&mut self, mut verified: Index) -> Index {
+        while let Role::Follower(follower) = &mut self.role
+            && let Some(slice) = follower.early.take_up_to(verified)
+        {
+            if let Some(last) = self.splice(slice) {
+                verified = verified.max(last);
+            }
+        }
+        verified
+    }
+
+    fn reject_append(&mut self, leader: NodeId, slice: LogSlice) {
+        let prev = slice.prev();
+        let hint = self.log.last_not_after(prev).unwrap_or(self.log.start());
+        self.event(Event::AppendRejected { prev });
+        if prev.index > self.log.last_index()
+            && let Role::Follower(follower) = &mut self.role
+        {
+            follower.early.keep(slice, self.options.max_early_bytes);
+        }
+        self.send(leader, Message::AppendEntriesReply(AppendReply::Rejected { prev, hint }));
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, leader: NodeId, commit_index: Index, round: Round) {
+        if !self.is_installing() {
+            self.follow_commit(commit_index.min(self.log.last_index()));
+        }
+        self.send(leader, Message::HeartbeatReply { round });
+    }
+
+    /// The leader says how far it is safe to apply (SOURCES M9). A late message says less than we know.
+    pub(crate) fn follow_commit(&mut self, index: Index) {
+        if index > self.log.commit_index {
+            self.commit(index);
+        }
+    }
+}
+
+/// To look at.
+impl Node {
+    /// The lowest index that a follower which still answers needs, so that the caller can keep the log
+    /// that far back for a while. None if every follower has everything or this server does not lead.
+    pub fn oldest_needed_index(&self) -> Option<Index> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
+        let answering = leader.progress.values().filter(|progress| progress.last_heard >= alive_since);
+        answering.map(|progress| progress.match_index.next()).min()
+    }
+
+    /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.
+    pub fn match_indexes(&self) -> impl Iterator<Item = (NodeId, Index)> + '_ {
+        let progress = match &self.role {
+            Role::Leader(leader) => Some(&leader.progress),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        };
+        progress.into_iter().flatten().map(|(&id, progress)| (id, progress.match_index))
+    }
+}

@@ -1,0 +1,227 @@
+//! Snapshots (paper §7): taking note of the caller's, sending one to a follower for whom the log no longer
+//! reaches back, and installing one.
+//!
+//! What a snapshot contains is the caller's business. The core decides when one is sent, keeps the two
+//! ends in step chunk by chunk, and says when it takes the place of the log.
+
+use bytes::Bytes;
+
+use crate::progress::ProgressState;
+use crate::role::Role;
+use crate::{
+    AppendReply, Effect, EntryId, Event, Index, Message, Node, NodeId, Snapshot, SnapshotReply, Time,
+};
+
+/// A snapshot that is arriving.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct IncomingSnapshot {
+    snapshot: Snapshot,
+    leader: NodeId,
+    next_offset: u64,
+    step: IncomingStep,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum IncomingStep {
+    /// Waiting for the next chunk.
+    Receiving,
+    /// A chunk is being kept; the last one, if `done`.
+    Storing { done: bool },
+    /// Complete; the caller is putting it in the place of the state and the log.
+    Installing,
+}
+
+/// The caller's snapshots and the log behind them.
+impl Node {
+    /// The caller holds, durably, a snapshot of the state at the applied index `last_included`. It must be
+    /// able to send it until it reports a newer one.
+    pub fn on_snapshot_taken(&mut self, now: Time, last_included: Index) {
+        self.now = self.now.max(now);
+        if last_included > self.log.snapshot.last_included.index {
+            self.log.record_snapshot(last_included);
+        }
+    }
+
+    /// Forgets the log up to `through`, at most up to the newest snapshot.
+    pub fn compact_log(&mut self, through: Index) {
+        self.log.compact(through.min(self.log.snapshot.last_included.index));
+    }
+}
+
+/// The leader's side.
+impl Node {
+    /// Asks for the next chunk for a follower that receives a snapshot.
+    pub(crate) fn continue_snapshot(&mut self, to: NodeId) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        if let ProgressState::Snapshot { last_included, offset, waiting_since: waiting @ None } =
+            &mut progress.state
+        {
+            *waiting = Some(now);
+            let max_bytes = self.options.snapshot_chunk_bytes;
+            let (last_included, offset) = (*last_included, *offset);
+            self.effects.push_back(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes });
+        }
+    }
+
+    /// A chunk that [`Effect::LoadSnapshotChunk`] asked for; `snapshot` is what it belongs to.
+    pub fn on_snapshot_chunk_loaded(
+        &mut self,
+        now: Time,
+        to: NodeId,
+        snapshot: Snapshot,
+        offset: u64,
+        data: Bytes,
+        done: bool,
+    ) {
+        self.now = self.now.max(now);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        let ProgressState::Snapshot { last_included, offset: expected, .. } = &progress.state else { return };
+        if *last_included == snapshot.last_included && *expected == offset {
+            self.send(to, Message::InstallSnapshot { snapshot, offset, data, done });
+        }
+    }
+
+    /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead.
+    pub fn on_snapshot_unavailable(&mut self, now: Time, to: NodeId, last_included: EntryId) {
+        self.now = self.now.max(now);
+        let newest = self.log.snapshot.last_included;
+        assert!(newest > last_included, "the newest snapshot is always available");
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        if matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
+        {
+            progress.become_snapshot(newest);
+        }
+    }
+
+    pub(crate) fn on_snapshot_reply(&mut self, from: NodeId, last_included: EntryId, reply: SnapshotReply) {
+        if let SnapshotReply::Installed { match_index } = reply {
+            self.on_append_reply(from, AppendReply::Accepted { match_index });
+            return;
+        }
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.last_heard = now;
+        if let SnapshotReply::Received { next_offset } = reply
+            && let ProgressState::Snapshot { last_included: sent, offset, waiting_since } =
+                &mut progress.state
+            && *sent == last_included
+        {
+            // The receiver knows best where to go on: it may have started again and lost what it had.
+            *offset = next_offset;
+            *waiting_since = None;
+        }
+    }
+}
+
+/// The follower's side.
+impl Node {
+    /// While a complete snapshot is being put in place, the log stands still and nothing is applied.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| incoming.step == IncomingStep::Installing)
+    }
+
+    pub(crate) fn on_install_snapshot(
+        &mut self,
+        leader: NodeId,
+        snapshot: Snapshot,
+        offset: u64,
+        data: Bytes,
+        done: bool,
+    ) {
+        let last_included = snapshot.last_included;
+        if self.is_installing() || last_included.term > self.current_term() {
+            return;
+        }
+        // An old snapshot must not take the state back. One whose last entry our log holds brings nothing:
+        // that entry is committed, and so is everything before it.
+        if last_included.index <= self.log.commit_index || self.log.matches(last_included) {
+            self.follow_commit(last_included.index);
+            let match_index = last_included.index;
+            let reply = SnapshotReply::Installed { match_index };
+            self.send(leader, Message::InstallSnapshotReply { last_included, reply });
+            return;
+        }
+        if self.incoming.as_ref().is_none_or(|incoming| incoming.snapshot.last_included != last_included) {
+            let step = IncomingStep::Receiving;
+            self.incoming =
+                Some(IncomingSnapshot { snapshot: snapshot.clone(), leader, next_offset: 0, step });
+        }
+        let Some(incoming) = &mut self.incoming else { return };
+        incoming.leader = leader;
+        match incoming.step {
+            IncomingStep::Receiving if offset == incoming.next_offset => {
+                incoming.next_offset += data.len() as u64;
+                incoming.step = IncomingStep::Storing { done };
+                self.effects.push_back(Effect::StoreSnapshotChunk { snapshot, offset, data, done });
+            }
+            // A chunk that was lost before, or doubled: say where to go on.
+            IncomingStep::Receiving => self.answer_chunk(),
+            IncomingStep::Storing { .. } | IncomingStep::Installing => {}
+        }
+    }
+
+    fn answer_chunk(&mut self) {
+        let Some(incoming) = &self.incoming else { return };
+        let last_included = incoming.snapshot.last_included;
+        let reply = SnapshotReply::Received { next_offset: incoming.next_offset };
+        self.send(incoming.leader, Message::InstallSnapshotReply { last_included, reply });
+    }
+
+    /// The chunk that [`Effect::StoreSnapshotChunk`] brought is kept.
+    pub fn on_snapshot_chunk_stored(&mut self, now: Time, last_included: EntryId) {
+        self.now = self.now.max(now);
+        let Some(incoming) = &mut self.incoming else { return };
+        let IncomingStep::Storing { done } = incoming.step else { return };
+        if incoming.snapshot.last_included != last_included {
+            return;
+        }
+        incoming.step = IncomingStep::Receiving;
+        if !done {
+            self.answer_chunk();
+            return;
+        }
+        // Meanwhile the log itself may have got further.
+        if last_included.index <= self.log.commit_index {
+            self.incoming = None;
+            return;
+        }
+        incoming.step = IncomingStep::Installing;
+        let snapshot = incoming.snapshot.clone();
+        if let Role::PreCandidate(_) | Role::Candidate(_) = self.role {
+            // Its log no longer says what it could promise as a leader.
+            self.become_follower(self.current_term(), None);
+        }
+        self.effects.push_back(Effect::InstallSnapshot(snapshot));
+    }
+
+    /// What arrived was damaged: the transfer begins anew.
+    pub fn on_snapshot_damaged(&mut self, now: Time, last_included: EntryId) {
+        self.now = self.now.max(now);
+        if self.incoming.as_ref().is_some_and(|incoming| incoming.snapshot.last_included == last_included) {
+            if let Some(incoming) = &mut self.incoming {
+                incoming.next_offset = 0;
+                incoming.step = IncomingStep::Receiving;
+            }
+            self.answer_chunk();
+        }
+    }
+
+    /// The snapshot that [`Effect::InstallSnapshot`] named is durable and stands in the place of the state
+    /// and of the whole log (paper §7: "the follower discards its entire log").
+    pub fn on_snapshot_installed(&mut self, now: Time, last_included: EntryId) {
+        self.now = self.now.max(now);
+        assert!(self.is_installing(), "only what was given out is installed");
+        let Some(incoming) = self.incoming.take() else { return };
+        assert_eq!(incoming.snapshot.last_included, last_included, "the snapshot that was given out");
+        self.log.reset_to(incoming.snapshot);
+        self.writes.cut_back(Index(0));
+        self.event(Event::SnapshotInstalled { last_included });
+        let reply = SnapshotReply::Installed { match_index: last_included.index };
+        self.send(incoming.leader, Message::InstallSnapshotReply { last_included, reply });
+    }
+}

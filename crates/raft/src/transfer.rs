@@ -1,0 +1,77 @@
+//! Leadership transfer (thesis §3.10, SOURCES L4).
+
+use crate::role::{Follower, Role, Transfer};
+use crate::{Event, Message, Node, NodeId, Time};
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TransferError {
+    /// Only a leader can.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who may lead.
+        leader_id: Option<NodeId>,
+    },
+    /// The target has no vote, so it could not win.
+    #[error("{target} is no voter")]
+    NotAVoter {
+        /// The target.
+        target: NodeId,
+    },
+}
+
+impl Node {
+    /// Hands leadership to `target`: no more proposals are taken, the target is brought up to date, then
+    /// told to campaign at once. If that takes longer than an election timeout it is called off.
+    pub fn transfer_leadership(&mut self, now: Time, target: NodeId) -> Result<(), TransferError> {
+        self.now = self.now.max(now);
+        let deadline = self.now.after(self.options.election_timeout_us);
+        let is_voter = self.configuration().is_voter(target);
+        let leader_id = self.leader_id();
+        let Role::Leader(leader) = &mut self.role else {
+            return Err(TransferError::NotLeader { leader_id });
+        };
+        if !is_voter {
+            return Err(TransferError::NotAVoter { target });
+        }
+        if target == self.id {
+            return Ok(());
+        }
+        leader.transfer = Some(Transfer { target, deadline, sent: false });
+        self.event(Event::TransferStarted { target });
+        Ok(())
+    }
+
+    /// Tells the target to campaign once its log is as long as ours. It must not do so earlier: it could
+    /// not win.
+    pub(crate) fn advance_transfer(&mut self) {
+        let last_index = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(transfer) = &mut leader.transfer else { return };
+        let target = transfer.target;
+        let caught_up = leader.progress.get(&target).is_some_and(|p| p.match_index == last_index);
+        if caught_up && !transfer.sent {
+            transfer.sent = true;
+            self.send(target, Message::TimeoutNow);
+        }
+    }
+
+    /// Thesis §3.10: "If leadership transfer does not complete after about an election timeout, the prior
+    /// leader aborts the transfer and resumes accepting client requests."
+    pub(crate) fn abort_late_transfer(&mut self) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(transfer) = leader.transfer.take_if(|transfer| transfer.deadline <= now) {
+            self.event(Event::TransferAborted { target: transfer.target });
+        }
+    }
+
+    /// The leader of our term wants us to take over.
+    pub(crate) fn on_timeout_now(&mut self) {
+        if let Role::Follower(Follower { .. }) = self.role
+            && self.may_campaign()
+        {
+            self.campaign(true);
+        }
+    }
+}
