@@ -1,0 +1,27 @@
+//! Checkpoints: the state as a stream of bytes, and back.
+//!
+//! A [`Writer`] turns a snapshot into blocks, a [`Reader`] checks every byte of them and makes a store. Where
+//! the bytes are kept, under which name, and when they are synced is the caller's business. The format is
+//! described byte by byte in `docs/checkpoint-format.md`.
+//!
+//! Records stand in the order of their revisions: first what the compaction has left of the time before it,
+//! then the history. So a later format can append what is new instead of writing everything again.
+
+mod block;
+mod reader;
+mod writer;
+
+pub use block::MAX_PAYLOAD_BYTES;
+pub use reader::{CheckpointError, Reader};
+pub use writer::Writer;
+
+/// The first bytes of a checkpoint.
+const MAGIC: &[u8; 8] = b"TENURECP";
+
+/// The version of the format.
+const FORMAT_VERSION: u8 = 1;
+
+/// What the items of the body are told apart by.
+const ITEM_MEMBER: u8 = 1;
+const ITEM_PUT: u8 = 2;
+const ITEM_DELETE: u8 = 3;

@@ -1,0 +1,95 @@
+//! One change of one key, which is never changed itself.
+//!
+//! The map of present keys, the history and any number of snapshots share a record; only a compaction
+//! makes it go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::KeyValue;
+use crate::state_hash;
+
+/// The place of a change in the order of all changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision {
+    /// The revision as clients see it: one for each command that changes anything.
+    pub main: i64,
+    /// The place of the change within its command.
+    pub sub: u32,
+}
+
+/// Where a key's change before this one lies, and what it takes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub(crate) revision: Revision,
+    /// Bytes that the predecessor has held since it was superseded; 0 for a tombstone, which holds its
+    /// bytes from the start. Kept here so that a compaction can subtract them without looking it up.
+    pub(crate) superseded_bytes: u64,
+}
+
+/// A put, or the tombstone that a delete leaves.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) revision: Revision,
+    pub(crate) key: Bytes,
+    pub(crate) change: Change,
+    /// The key's change before this one, if this member has it; the record may be gone by compaction. Not
+    /// part of the state that members compare: it is nothing but a way to find what they all have.
+    pub(crate) previous: Option<Previous>,
+    /// Covers `revision`, `key` and `change`; see [`crate::StateHash`].
+    pub(crate) hash: u64,
+}
+
+/// What happened to the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Put { create_revision: i64, version: i64, lease: i64, value: Bytes },
+    Delete,
+}
+
+/// What a record costs beside its key and value: the record, its counters, its places in map and history.
+const RECORD_OVERHEAD_BYTES: u64 = 256;
+
+impl Record {
+    pub(crate) fn new(
+        revision: Revision,
+        key: Bytes,
+        change: Change,
+        previous: Option<Previous>,
+    ) -> Arc<Self> {
+        let hash = state_hash::of_record(revision, &key, &change);
+        Arc::new(Self { revision, key, change, previous, hash })
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        match self.change {
+            Change::Put { .. } => false,
+            Change::Delete => true,
+        }
+    }
+
+    /// About what the record takes in memory.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let value_bytes = match &self.change {
+            Change::Put { value, .. } => value.len(),
+            Change::Delete => 0,
+        };
+        (self.key.len() + value_bytes) as u64 + RECORD_OVERHEAD_BYTES
+    }
+
+    /// The pair that a put made; `None` for a tombstone.
+    pub(crate) fn key_value(&self) -> Option<KeyValue> {
+        match &self.change {
+            Change::Put { create_revision, version, lease, value } => Some(KeyValue {
+                key: self.key.clone(),
+                create_revision: *create_revision,
+                mod_revision: self.revision.main,
+                version: *version,
+                value: value.clone(),
+                lease: *lease,
+            }),
+            Change::Delete => None,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The state at one moment, for reads beside the apply loop.
+
+use crate::state::State;
+use crate::txn::Plan;
+use crate::write::Writer;
+use crate::{
+    HashKv, KeyValue, Member, RangeRequest, RangeResponse, Rejection, StateHash, TxnRequest, TxnResponse,
+    hash_kv, range,
+};
+
+/// The state at one moment. Cheap to take and to clone; may go to another thread; the store goes on without
+/// it. It keeps what it shows in memory.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    state: State,
+}
+
+/// One change of one key, as a watch will tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whether the key was put or deleted.
+    pub kind: EventKind,
+    /// The pair put; of a delete only the key and the revision.
+    pub kv: KeyValue,
+}
+
+/// The two kinds of [`Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// The key was created or changed.
+    Put,
+    /// The key was deleted.
+    Delete,
+}
+
+impl Snapshot {
+    pub(crate) fn new(state: State) -> Self {
+        Self { state }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Reads a range. The request must have passed [`crate::check_range`].
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
+        range::range(&self.state, self.state.revision(), request)
+    }
+
+    /// Runs a transaction that only reads. It must have passed [`crate::check_txn`].
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Rejection> {
+        assert!(request.is_read_only(), "a transaction that writes goes through the log");
+        let plan = Plan::new(&self.state, request)?;
+        let mut scratch = self.state.clone();
+        Ok(plan.execute(&mut Writer::new(&mut scratch)))
+    }
+
+    /// The hash that etcd would answer for the same history; see [`HashKv`]. Takes time proportional to the
+    /// state. A `revision` of 0 is the latest.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Rejection> {
+        hash_kv::hash_kv(&self.state, revision)
+    }
+
+    /// Every change from `revision` on, oldest first, several in one revision in the order of their
+    /// operations. Fails if some of them have been compacted away.
+    pub fn changes(&self, revision: i64) -> Result<impl Iterator<Item = Event>, Rejection> {
+        if revision < self.state.compact_revision() {
+            return Err(Rejection::Compacted);
+        }
+        Ok(self.state.changes_from(revision).map(|record| match record.key_value() {
+            Some(kv) => Event { kind: EventKind::Put, kv },
+            None => Event {
+                kind: EventKind::Delete,
+                kv: KeyValue {
+                    key: record.key.clone(),
+                    mod_revision: record.revision.main,
+                    ..KeyValue::default()
+                },
+            },
+        }))
+    }
+
+    /// The index of the last entry applied.
+    pub fn applied_index(&self) -> u64 {
+        self.state.applied_index()
+    }
+
+    /// The latest revision.
+    pub fn revision(&self) -> i64 {
+        self.state.revision()
+    }
+
+    /// The oldest revision that can be read; -1 before the first compaction.
+    pub fn compact_revision(&self) -> i64 {
+        self.state.compact_revision()
+    }
+
+    /// Equal on all members at equal applied index.
+    pub fn state_hash(&self) -> StateHash {
+        self.state.state_hash()
+    }
+
+    /// The members that have been published, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.state.members()
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.state.key_count()
+    }
+
+    /// About what the present pairs and the history take in memory.
+    pub fn size_bytes(&self) -> u64 {
+        self.state.size_bytes()
+    }
+
+    /// About what the present pairs alone take.
+    pub fn live_bytes(&self) -> u64 {
+        self.state.live_bytes()
+    }
+}

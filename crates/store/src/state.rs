@@ -1,0 +1,349 @@
+//! The state itself: present keys, deleted keys, history, and what a compaction leaves of it.
+//!
+//! Every key's changes up to the compact revision C are forgotten but the newest; those after C are all
+//! kept. So a record is in one or two of four places:
+//!
+//! ```text
+//!            main < C                 C ≤ main ≤ revision
+//!   bases ───────────────┐  history ──────────────────────────────┐
+//!   a key's newest       │  every change                          │
+//!   before C, if it has  │                                        │
+//!   changed after C      │                                        │
+//!   ─────────────────────┴────────────────────────────────────────┘
+//!   live: each present key's newest record, wherever it lies
+//!   dead: each deleted key's tombstone, if it lies at or above C
+//! ```
+//!
+//! A tombstone at C itself stays, so that a watch that starts at C sees the delete (etcd#18089,
+//! etcd#19179). All parts are persistent maps: a clone of the whole costs a few counters.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use crate::history::History;
+use crate::interval::Interval;
+use crate::record::{Previous, Record, Revision};
+use crate::state_hash::{self, Hasher, STATE_DOMAIN, StateHash};
+use crate::{Member, Rejection};
+
+/// The revision of an empty store, as in etcd.
+const FIRST_REVISION: i64 = 1;
+
+/// The compact revision before any compaction: one that even a compaction at 0 is above, as in etcd.
+const NEVER_COMPACTED: i64 = -1;
+
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// The newest record of each key, a put.
+    live: OrdMap<Bytes, Arc<Record>>,
+    /// The newest record of each deleted key, a tombstone; none below the compact revision.
+    dead: OrdMap<Bytes, Arc<Record>>,
+    /// The newest put before the compact revision of each key that has changed after it.
+    bases: OrdMap<Revision, Arc<Record>>,
+    /// All records from the compact revision on; below it, up to a block that is no longer state.
+    history: History,
+    members: OrdMap<u64, Member>,
+    revision: i64,
+    compact_revision: i64,
+    applied_index: u64,
+    totals: Totals,
+}
+
+/// Sums over parts of the state, kept up with every change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Totals {
+    live_hash: u64,
+    bases_hash: u64,
+    /// Over the records from the compact revision on.
+    history_hash: u64,
+    members_hash: u64,
+    live_bytes: u64,
+    /// Of the records that are not, or no longer, the newest put of their key.
+    superseded_bytes: u64,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self::restoring(FIRST_REVISION, NEVER_COMPACTED, 0)
+    }
+
+    /// The empty state with given counters, to be filled with the records of a checkpoint.
+    pub(crate) fn restoring(revision: i64, compact_revision: i64, applied_index: u64) -> Self {
+        Self {
+            live: OrdMap::new(),
+            dead: OrdMap::new(),
+            bases: OrdMap::new(),
+            history: History::default(),
+            members: OrdMap::new(),
+            revision,
+            compact_revision,
+            applied_index,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    pub(crate) fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// Entries are applied one after the other, each once (SOURCES M1).
+    pub(crate) fn advance_applied_index(&mut self, index: u64) {
+        let expected = self.applied_index + 1;
+        assert!(index == expected, "entries are applied in order: {index} comes where {expected} should");
+        self.applied_index = index;
+    }
+
+    /// Makes the changes written under `revision() + 1` the latest.
+    pub(crate) fn advance_revision(&mut self) {
+        self.revision += 1;
+    }
+
+    pub(crate) fn key_count(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.totals.live_bytes + self.totals.superseded_bytes
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.totals.live_bytes
+    }
+
+    pub(crate) fn state_hash(&self) -> StateHash {
+        let sums = self.totals;
+        let hasher = Hasher::new(STATE_DOMAIN)
+            .word(sums.live_hash)
+            .word(sums.bases_hash)
+            .word(sums.history_hash)
+            .word(sums.members_hash)
+            .word(self.revision as u64)
+            .word(self.compact_revision as u64);
+        StateHash(hasher.finish())
+    }
+}
+
+/// Two iterators over records, ascending by key and without a key in common, as one.
+struct MergeByKey<L: Iterator, R: Iterator> {
+    left: Peekable<L>,
+    right: Peekable<R>,
+}
+
+impl<'a, L, R> Iterator for MergeByKey<L, R>
+where
+    L: Iterator<Item = &'a Arc<Record>>,
+    R: Iterator<Item = &'a Arc<Record>>,
+{
+    type Item = &'a Arc<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match (self.left.peek(), self.right.peek()) {
+            (Some(left), Some(right)) if right.key < left.key => self.right.next(),
+            (Some(_), _) => self.left.next(),
+            (None, _) => self.right.next(),
+        }
+    }
+}
+
+/// Reading.
+impl State {
+    pub(crate) fn latest(&self, key: &[u8]) -> Option<&Arc<Record>> {
+        self.live.get(key)
+    }
+
+    /// The present keys of the interval, in order.
+    pub(crate) fn iter_latest<'a>(
+        &'a self,
+        interval: &Interval<'_>,
+    ) -> impl Iterator<Item = &'a Arc<Record>> {
+        self.live.range::<_, [u8]>(interval.bounds()).map(|(_, record)| record)
+    }
+
+    /// The keys of the interval that were present at `main`, in order, as they were.
+    pub(crate) fn iter_at<'a>(
+        &'a self,
+        interval: &Interval<'_>,
+        main: i64,
+    ) -> impl Iterator<Item = &'a Arc<Record>> {
+        assert!(main >= self.compact_revision, "no reads below the compact revision");
+        let live = self.live.range::<_, [u8]>(interval.bounds()).map(|(_, record)| record);
+        let dead = self.dead.range::<_, [u8]>(interval.bounds()).map(|(_, record)| record);
+        MergeByKey { left: live.peekable(), right: dead.peekable() }
+            .filter_map(move |newest| self.as_of(newest, main))
+            .filter(|record| !record.is_tombstone())
+    }
+
+    /// Follows a key's changes back to the newest at or before `main`.
+    fn as_of<'a>(&'a self, newest: &'a Arc<Record>, main: i64) -> Option<&'a Arc<Record>> {
+        let mut record = newest;
+        while record.revision.main > main {
+            record = self.find(record.previous?.revision)?;
+        }
+        Some(record)
+    }
+
+    /// A superseded record; `None` if a compaction has dropped it.
+    fn find(&self, revision: Revision) -> Option<&Arc<Record>> {
+        if revision.main >= self.compact_revision {
+            self.history.get(revision)
+        } else {
+            self.bases.get(&revision)
+        }
+    }
+
+    /// Every change from `main` on, in order. `main` must not be below the compact revision.
+    pub(crate) fn changes_from(&self, main: i64) -> impl Iterator<Item = &Arc<Record>> {
+        self.history.iter_from(main.max(self.compact_revision))
+    }
+
+    /// The first change at or after `start`, which must not be below the compact revision.
+    pub(crate) fn first_change_from(&self, start: Revision) -> Option<&Arc<Record>> {
+        self.history.first_from(start)
+    }
+
+    /// What the compaction has left of the time before it: each key's newest put below the compact
+    /// revision, unless the key changed again at that revision itself. In order of revisions.
+    pub(crate) fn records_below_compaction(&self) -> Vec<Arc<Record>> {
+        let unchanged = self.live.values().filter(|r| r.revision.main < self.compact_revision);
+        let mut records: Vec<_> = self.bases.values().chain(unchanged).cloned().collect();
+        records.sort_unstable_by_key(|record| record.revision);
+        records
+    }
+}
+
+/// Writing. Changes get the revision after the present one, which [`State::advance_revision`] then makes
+/// the latest.
+impl State {
+    pub(crate) fn append(&mut self, record: Arc<Record>) {
+        let old = if record.is_tombstone() {
+            self.totals.superseded_bytes += record.size_bytes();
+            self.dead.insert(record.key.clone(), Arc::clone(&record));
+            self.live.remove(&record.key)
+        } else {
+            self.totals.live_bytes += record.size_bytes();
+            self.totals.live_hash = self.totals.live_hash.wrapping_add(record.hash);
+            self.live.insert(record.key.clone(), Arc::clone(&record))
+        };
+        if let Some(old) = old {
+            self.supersede(&old);
+        } else if !record.is_tombstone() {
+            self.dead.remove(&record.key);
+        }
+        if record.revision.main >= self.compact_revision {
+            self.totals.history_hash = self.totals.history_hash.wrapping_add(record.hash);
+            self.history.push(record);
+        }
+    }
+
+    fn supersede(&mut self, old: &Arc<Record>) {
+        self.totals.live_hash = self.totals.live_hash.wrapping_sub(old.hash);
+        self.totals.live_bytes -= old.size_bytes();
+        self.totals.superseded_bytes += old.size_bytes();
+        if old.revision.main < self.compact_revision {
+            self.totals.bases_hash = self.totals.bases_hash.wrapping_add(old.hash);
+            self.bases.insert(old.revision, Arc::clone(old));
+        }
+    }
+
+    /// Where the next change of `key` finds the one before it.
+    pub(crate) fn previous_of(&self, key: &[u8]) -> Option<Previous> {
+        let superseded =
+            |old: &Arc<Record>, superseded_bytes| Previous { revision: old.revision, superseded_bytes };
+        match (self.live.get(key), self.dead.get(key)) {
+            (Some(old), _) => Some(superseded(old, old.size_bytes())),
+            (None, Some(tombstone)) => Some(superseded(tombstone, 0)),
+            (None, None) => None,
+        }
+    }
+
+    pub(crate) fn set_member(&mut self, member: Member) {
+        self.totals.members_hash = self.totals.members_hash.wrapping_add(state_hash::of_member(&member));
+        if let Some(old) = self.members.insert(member.id, member) {
+            self.totals.members_hash = self.totals.members_hash.wrapping_sub(state_hash::of_member(&old));
+        }
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+}
+
+/// Compaction.
+impl State {
+    /// Forgets what no read at or above `revision` can see.
+    ///
+    /// All at once, in time proportional to the changes since the last compaction (a walk over the records,
+    /// a look-up only for tombstones dropped and for keys that changed on both sides of `revision`).
+    pub(crate) fn compact(&mut self, revision: i64) -> Result<(), Rejection> {
+        if revision <= self.compact_revision {
+            return Err(Rejection::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Rejection::FutureRevision);
+        }
+        let bases = self.bases_at(revision);
+        self.forget_history_below(revision);
+        self.totals.bases_hash = bases.values().fold(0, |sum, base| sum.wrapping_add(base.hash));
+        self.totals.superseded_bytes += bases.values().map(|base| base.size_bytes()).sum::<u64>();
+        self.bases = bases;
+        self.compact_revision = revision;
+        self.history.drop_blocks_below(revision);
+        Ok(())
+    }
+
+    /// The newest put below `revision` of each key whose next change lies above it.
+    fn bases_at(&self, revision: i64) -> OrdMap<Revision, Arc<Record>> {
+        self.changes_from(revision + 1)
+            .filter_map(|record| record.previous)
+            .filter(|previous| previous.revision.main < revision)
+            .filter_map(|previous| self.find(previous.revision))
+            .filter(|base| !base.is_tombstone())
+            .map(|base| (base.revision, Arc::clone(base)))
+            .collect()
+    }
+
+    /// Takes what lies below `revision` out of the totals, and its tombstones out of `dead`. What stays as
+    /// a base is put back by the caller.
+    fn forget_history_below(&mut self, revision: i64) {
+        let mut buried = Vec::new();
+        for record in self.history.iter_from(self.compact_revision) {
+            let is_forgotten = record.revision.main < revision;
+            if is_forgotten {
+                self.totals.history_hash = self.totals.history_hash.wrapping_sub(record.hash);
+                if record.is_tombstone() {
+                    self.totals.superseded_bytes -= record.size_bytes();
+                    buried.push(Arc::clone(record));
+                }
+            }
+            // Each superseded record is the predecessor of one record of the history. At the old compact
+            // revision itself, what was before is forgotten already.
+            let is_held = |at: Revision| {
+                at.main >= self.compact_revision || record.revision.main > self.compact_revision
+            };
+            if let Some(previous) = record.previous
+                && previous.revision.main < revision
+                && is_held(previous.revision)
+            {
+                self.totals.superseded_bytes -= previous.superseded_bytes;
+            }
+        }
+        for tombstone in buried {
+            let newest =
+                self.dead.get(&tombstone.key).is_some_and(|newest| newest.revision == tombstone.revision);
+            if newest {
+                self.dead.remove(&tombstone.key);
+            }
+        }
+    }
+}

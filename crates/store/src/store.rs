@@ -1,0 +1,138 @@
+//! The state machine: entries in, answers out.
+
+use crate::snapshot::Snapshot;
+use crate::state::State;
+use crate::txn::Plan;
+use crate::write::{Writer, check_put};
+use crate::{Applied, Command, Member, PutRequest, Rejection, Response, StateHash, TxnRequest};
+
+/// The replicated state, changed by one entry after the other.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tenure_store::{Command, PutRequest, RangeRequest, Store};
+///
+/// let key = Bytes::from_static(b"colour");
+/// let mut store = Store::new();
+/// let put = PutRequest { key: key.clone(), value: Bytes::from_static(b"red"), ..PutRequest::default() };
+/// let applied = store.apply(1, &Command::Put(put));
+/// assert_eq!(applied.revision, 2);
+///
+/// let snapshot = store.snapshot();
+/// let answer = snapshot.range(&RangeRequest { key, ..RangeRequest::default() }).unwrap();
+/// assert_eq!(answer.kvs[0].value, "red");
+/// ```
+#[derive(Debug)]
+pub struct Store {
+    state: State,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// The empty store, at revision 1, with no entry applied.
+    pub fn new() -> Self {
+        Self { state: State::new() }
+    }
+
+    pub(crate) fn from_state(state: State) -> Self {
+        Self { state }
+    }
+
+    /// Applies the command of the entry at `index`, which must be the one after the last.
+    ///
+    /// A function of the state and the command alone, so that members that apply the same entries stay
+    /// equal (SOURCES M1). A command that is refused changes nothing but the applied index.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Applied {
+        self.state.advance_applied_index(index);
+        let mut changes = 0;
+        let result = match command {
+            Command::Put(request) => self.on_put(request, &mut changes),
+            Command::DeleteRange(request) => {
+                let mut writer = Writer::new(&mut self.state);
+                let response = writer.delete_range(request);
+                changes = writer.finish();
+                Ok(Response::DeleteRange(response))
+            }
+            Command::Txn(request) => self.on_txn(request, &mut changes),
+            Command::Compact { revision, physical: _ } => {
+                self.state.compact(*revision).map(|()| Response::Compact)
+            }
+            Command::PublishMember(member) => {
+                self.state.set_member(member.clone());
+                Ok(Response::PublishMember)
+            }
+        };
+        Applied { result, revision: self.state.revision(), changes }
+    }
+
+    /// Passes the entry at `index`, which holds no command: a new leader's empty one, or a configuration.
+    pub fn apply_nothing(&mut self, index: u64) {
+        self.state.advance_applied_index(index);
+    }
+
+    fn on_put(&mut self, request: &PutRequest, changes: &mut u32) -> Result<Response, Rejection> {
+        check_put(&self.state, request)?;
+        let mut writer = Writer::new(&mut self.state);
+        let response = writer.put(request);
+        *changes = writer.finish();
+        Ok(Response::Put(response))
+    }
+
+    fn on_txn(&mut self, request: &TxnRequest, changes: &mut u32) -> Result<Response, Rejection> {
+        let plan = Plan::new(&self.state, request)?;
+        let mut writer = Writer::new(&mut self.state);
+        let response = plan.execute(&mut writer);
+        *changes = writer.finish();
+        Ok(Response::Txn(response))
+    }
+
+    /// The state as it is now, for readers; costs a few counters, and later changes do not show in it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.state.clone())
+    }
+
+    /// The index of the last entry applied; 0 before the first.
+    pub fn applied_index(&self) -> u64 {
+        self.state.applied_index()
+    }
+
+    /// The latest revision; 1 in an empty store.
+    pub fn revision(&self) -> i64 {
+        self.state.revision()
+    }
+
+    /// The oldest revision that can be read; -1 before the first compaction.
+    pub fn compact_revision(&self) -> i64 {
+        self.state.compact_revision()
+    }
+
+    /// Equal on all members at equal applied index; costs a few instructions.
+    pub fn state_hash(&self) -> StateHash {
+        self.state.state_hash()
+    }
+
+    /// The members that have been published, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.state.members()
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.state.key_count()
+    }
+
+    /// About what the present pairs and the history take in memory; equal on all members.
+    pub fn size_bytes(&self) -> u64 {
+        self.state.size_bytes()
+    }
+
+    /// About what the present pairs alone take: what would be left if all history were compacted.
+    pub fn live_bytes(&self) -> u64 {
+        self.state.live_bytes()
+    }
+}
