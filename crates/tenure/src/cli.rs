@@ -1,0 +1,157 @@
+//! The words of the command line.
+//!
+//! The client commands take etcdctl's arguments, so that scripts written for it go on working. What etcdctl's
+//! parser accepts and clap does not (options before the command, `--flag=true`) is rewritten by
+//! [`arguments`](crate::client::arguments) first.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::client::{self, ClientCommand, exit};
+
+/// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, args_override_self = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Print the completions of a shell: `source <(tenure completions bash)`
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The command that the arguments name; or, after its help or an error was printed, with what to exit.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    try_parse(arguments).map_err(|error| {
+        // Nothing is left to do when even the error cannot be printed.
+        let _ = error.print();
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let mut definition = client::options::with_environment(Cli::command());
+    definition.build();
+    let arguments = client::arguments::rewrite(&definition, arguments);
+    let mut matches = definition.clone().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition))?;
+    Ok(cli.command)
+}
+
+/// etcdctl's exit code for what clap found wrong.
+fn exit_code(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => exit::SUCCESS,
+        ErrorKind::InvalidValue => exit::BAD_FEATURE,
+        _ => exit::ERROR,
+    }
+}
+
+/// Writes the completion script of `shell`.
+pub(crate) fn print_completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Cli::command(), "tenure", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Command, clap::Error> {
+        try_parse(words.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        for words in [
+            "tenure --endpoints 127.0.0.1:1 put -w json k v",
+            "tenure put k v --endpoints=127.0.0.1:1 --write-out json",
+            "tenure -w=json --endpoints=127.0.0.1:1 put k v",
+            "tenure -wjson put --endpoints 127.0.0.1:7 k v --endpoints 127.0.0.1:1",
+        ] {
+            let Command::Client(ClientCommand::Put(put)) = parse_words(words).expect(words) else {
+                panic!("{words}: another command");
+            };
+            assert_eq!(put.options.endpoints.last().map(String::as_str), Some("127.0.0.1:1"), "{words}");
+            assert_eq!(put.options.write_out, client::output::Format::Json, "{words}");
+            assert_eq!(put.arguments.key_and_value, ["k", "v"], "{words}");
+        }
+    }
+
+    #[test]
+    fn a_flag_may_say_true_or_false() {
+        for (words, expected) in [
+            ("tenure get k --prefix", true),
+            ("tenure get k --prefix=true", true),
+            ("tenure get --prefix=false k", false),
+            ("tenure get --prefix --prefix=true k", true),
+            ("tenure get k", false),
+        ] {
+            let Command::Client(ClientCommand::Get(get)) = parse_words(words).expect(words) else {
+                panic!("{words}: another command");
+            };
+            assert_eq!(get.arguments.prefix, expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_flag_follows_two_dashes() {
+        let Ok(Command::Client(ClientCommand::Put(put))) = parse_words("tenure put k -- --prefix=true")
+        else {
+            panic!("not a put");
+        };
+        assert_eq!(put.arguments.key_and_value, ["k", "--prefix=true"]);
+    }
+
+    #[test]
+    fn wrong_words_exit_as_etcdctl_does() {
+        for (words, code) in [
+            ("tenure", exit::SUCCESS),
+            ("tenure --help", exit::SUCCESS),
+            ("tenure get --help", exit::SUCCESS),
+            ("tenure frobnicate", exit::ERROR),
+            ("tenure get --frobnicate k", exit::ERROR),
+            ("tenure get k --limit x", exit::ERROR),
+            ("tenure get k --order x", exit::BAD_FEATURE),
+            ("tenure get k --consistency x", exit::BAD_FEATURE),
+            ("tenure get k -w xml", exit::BAD_FEATURE),
+            ("tenure --endpoints a completions bash", exit::ERROR),
+        ] {
+            let error = parse_words(words).expect_err(words);
+            assert_eq!(exit_code(&error), code, "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn etcdctls_names_lead_to_the_same_commands() {
+        for (words, same) in [
+            ("tenure endpoint status --cluster", "Endpoint(Status"),
+            ("tenure endpoint --cluster hashkv --rev 7", "Endpoint(Hash"),
+            ("tenure member list", "Member(List"),
+            ("tenure compaction 5", "Compact("),
+        ] {
+            let command = format!("{:?}", parse_words(words).expect(words));
+            assert!(command.contains(same), "{words}: {command}");
+        }
+    }
+}

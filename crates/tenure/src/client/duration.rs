@@ -1,0 +1,56 @@
+//! Durations as Go writes them, because etcdctl's options do: `5s`, `1m30s`, `1.5h`, `300ms`.
+
+use std::time::Duration;
+
+const UNITS_S: [(&str, f64); 7] =
+    [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+
+/// Reads a duration that is not negative.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let wrong = || format!("expected a duration such as 5s, 300ms or 1m30s, not {text:?}");
+    let mut rest = text;
+    let mut total_s = 0.0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let (_, unit_s) = UNITS_S.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        total_s += number * unit_s;
+        rest = after;
+    }
+    if text.is_empty() { Err(wrong()) } else { Duration::try_from_secs_f64(total_s).map_err(|_| wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, ms) in [
+            ("0", 0),
+            ("5s", 5_000),
+            ("300ms", 300),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            (".5s", 500),
+            ("2000us", 2),
+            ("2000µs", 2),
+            ("1h0m0s", 3_600_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "5", "s", "5 s", "-5s", "5d", "1.2.3s", "99999999999999999999h", "5s3"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The client commands: `put get del txn compact status members hash`, with etcdctl's arguments, output and
+//! exit codes.
+//!
+//! They talk to any server of the etcd v3 API. What they do differently from etcdctl: an endpoint that nobody
+//! listens on is named at once instead of after the command's timeout, and errors say what to do next.
+//! Not here yet: TLS, users and passwords, leases, watches, locks.
+
+pub(crate) mod arguments;
+mod cluster;
+mod connection;
+mod duration;
+mod kv;
+pub(crate) mod options;
+pub(crate) mod output;
+mod quote;
+mod txn;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use options::Options;
+
+/// The exit codes of etcdctl.
+pub(crate) mod exit {
+    pub(crate) const SUCCESS: u8 = 0;
+    /// The command failed.
+    pub(crate) const ERROR: u8 = 1;
+    /// The transaction on standard input cannot be read.
+    pub(crate) const INVALID_INPUT: u8 = 3;
+    /// A known option with a value that is not supported.
+    pub(crate) const BAD_FEATURE: u8 = 4;
+    /// Arguments that do not go together.
+    pub(crate) const BAD_ARGUMENTS: u8 = 128;
+}
+
+/// The commands, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Put a key
+    Put(WithOptions<kv::PutArguments>),
+    /// Get a key or a range of keys
+    Get(WithOptions<kv::GetArguments>),
+    /// Delete a key or a range of keys
+    Del(WithOptions<kv::DelArguments>),
+    /// Do several requests as one transaction
+    Txn(WithOptions<txn::TxnArguments>),
+    /// Drop the history below a revision
+    #[command(alias = "compaction")]
+    Compact(WithOptions<kv::CompactArguments>),
+    /// Show how each endpoint is: who leads, term, index, size
+    Status(WithOptions<cluster::StatusArguments>),
+    /// List the members of the cluster
+    Members(WithOptions<cluster::MembersArguments>),
+    /// Hash each endpoint's keys and their history, to compare them
+    Hash(WithOptions<cluster::HashArguments>),
+    /// etcdctl's name for `status` and `hash`
+    #[command(subcommand, hide = true)]
+    Endpoint(EndpointCommand),
+    /// etcdctl's name for `members`
+    #[command(subcommand, hide = true)]
+    Member(MemberCommand),
+}
+
+/// `endpoint status`, `endpoint hashkv`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// The same as `tenure status`
+    Status(WithOptions<cluster::StatusArguments>),
+    /// The same as `tenure hash`
+    #[command(name = "hashkv")]
+    Hash(WithOptions<cluster::HashArguments>),
+}
+
+/// `member list`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// The same as `tenure members`
+    List(WithOptions<cluster::MembersArguments>),
+}
+
+/// A command's own arguments, and the options that all client commands have.
+#[derive(Debug, Args)]
+pub(crate) struct WithOptions<A: Args> {
+    #[command(flatten)]
+    pub(crate) arguments: A,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// Why a command failed, and with what to exit.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit_code: u8,
+    message: Option<String>,
+}
+
+impl Failure {
+    fn new(exit_code: u8, message: impl Into<String>) -> Self {
+        Self { exit_code, message: Some(message.into()) }
+    }
+
+    /// For a failure that has been told already.
+    fn silent(exit_code: u8) -> Self {
+        Self { exit_code, message: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.as_ref().map_or(Ok(()), |message| write!(f, "Error: {message}"))
+    }
+}
+
+/// Does the command: output to standard output, errors to standard error.
+pub(crate) fn main(command: ClientCommand) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::new(exit::ERROR, format!("cannot start: {error}"))),
+    };
+    match runtime.block_on(run(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    if failure.message.is_some() {
+        eprintln!("{failure}");
+    }
+    ExitCode::from(failure.exit_code)
+}
+
+async fn run(command: ClientCommand) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Put(put) => kv::put(&put.options, put.arguments).await,
+        ClientCommand::Get(get) => kv::get(&get.options, get.arguments).await,
+        ClientCommand::Del(del) => kv::del(&del.options, del.arguments).await,
+        ClientCommand::Txn(txn) => txn::txn(&txn.options, &txn.arguments).await,
+        ClientCommand::Compact(compact) => kv::compact(&compact.options, &compact.arguments).await,
+        ClientCommand::Status(status) | ClientCommand::Endpoint(EndpointCommand::Status(status)) => {
+            cluster::status(&status.options, &status.arguments).await
+        }
+        ClientCommand::Members(members) | ClientCommand::Member(MemberCommand::List(members)) => {
+            cluster::members(&members.options, &members.arguments).await
+        }
+        ClientCommand::Hash(hash) | ClientCommand::Endpoint(EndpointCommand::Hash(hash)) => {
+            cluster::hash(&hash.options, &hash.arguments).await
+        }
+    }
+}
+
+/// Writes a command's output in one go.
+fn print(output: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(output).and_then(|()| stdout.flush()) {
+        // Whoever reads has enough: `tenure get --prefix '' | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(exit::ERROR, format!("cannot write the output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
