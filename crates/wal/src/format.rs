@@ -51,6 +51,8 @@ impl Seed {
 pub(crate) struct SegmentHeader {
     pub(crate) salt: u64,
     pub(crate) sequence: u64,
+    /// The length of the file, which it never changes while it is a segment.
+    pub(crate) len_bytes: u64,
     pub(crate) epoch: u64,
     /// Where the records of the segment before this one end; all of them were synced before this was written.
     pub(crate) previous_end: u64,
@@ -71,22 +73,23 @@ pub(crate) enum BadHeader {
 }
 
 impl SegmentHeader {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The whole block, and its checksum.
+    pub(crate) fn encode(&self) -> (Vec<u8>, u32) {
         let mut block = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         block.extend_from_slice(&MAGIC);
         block.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         block.extend_from_slice(&self.chain.to_le_bytes());
-        for number in
-            [self.salt, self.sequence, self.epoch, self.previous_end, self.last.index, self.last.term]
-        {
+        for number in [self.salt, self.sequence, self.len_bytes, self.epoch, self.previous_end] {
             block.extend_from_slice(&number.to_le_bytes());
         }
+        block.extend_from_slice(&self.last.index.to_le_bytes());
+        block.extend_from_slice(&self.last.term.to_le_bytes());
         put_hard_state(&mut block, self.hard_state);
         block.extend_from_slice(&u64::from(hard_state_flag(self.hard_state)).to_le_bytes());
         block.resize(SEGMENT_HEADER_BYTES - 4, 0);
         let checksum = Seed::new(self.salt).checksum(&block);
         block.extend_from_slice(&checksum.to_le_bytes());
-        block
+        (block, checksum)
     }
 
     /// The header in this block, and its checksum, which the first record of the segment carries on.
@@ -105,8 +108,8 @@ impl SegmentHeader {
         if Seed::new(salt).checksum(&block[..SEGMENT_HEADER_BYTES - 4]) != checksum {
             return Err(BadHeader::Damaged("the checksum of the segment header does not fit"));
         }
-        let (sequence, epoch) = (rest.get_u64_le(), rest.get_u64_le());
-        let previous_end = rest.get_u64_le();
+        let (sequence, len_bytes) = (rest.get_u64_le(), rest.get_u64_le());
+        let (epoch, previous_end) = (rest.get_u64_le(), rest.get_u64_le());
         let last = Position { index: rest.get_u64_le(), term: rest.get_u64_le() };
         if last.index > MAX_INDEX {
             return Err(BadHeader::Damaged("the index in the segment header is beyond all bounds"));
@@ -114,7 +117,7 @@ impl SegmentHeader {
         let (current_term, voted_for) = (rest.get_u64_le(), rest.get_u64_le());
         let has_hard_state = rest.get_u64_le() == u64::from(HAS_HARD_STATE);
         let hard_state = parse_hard_state(has_hard_state, current_term, voted_for);
-        Ok((Self { salt, sequence, epoch, previous_end, chain, last, hard_state }, checksum))
+        Ok((Self { salt, sequence, len_bytes, epoch, previous_end, chain, last, hard_state }, checksum))
     }
 }
 

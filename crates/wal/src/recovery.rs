@@ -40,7 +40,7 @@ pub(crate) fn recover<D: Disk>(segments: &Segments<D>) -> Result<Found, WalError
         let (next, checksum) = segments.header(sequence + 1)?;
         let end = Some(next.previous_end);
         let end_offset = replay_segment(segments, &mut reader, sequence, seed, &mut replay, end)?;
-        if next != replay.header_of_next(&header, end_offset) {
+        if next != replay.header_of_next(&header, end_offset, next.len_bytes) {
             let why = "its header does not continue the segment before it";
             return Err(segments.corrupt(sequence + 1, 0, why));
         }

@@ -51,11 +51,17 @@ impl Replay {
         self.epoch
     }
 
-    /// The header that the next segment must have, if this one ends at `end_offset`.
-    pub(crate) fn header_of_next(&self, header: &SegmentHeader, end_offset: u64) -> SegmentHeader {
+    /// The header that a segment of `len_bytes` must have after one with `header` that ends at `end_offset`.
+    pub(crate) fn header_of_next(
+        &self,
+        header: &SegmentHeader,
+        end_offset: u64,
+        len_bytes: u64,
+    ) -> SegmentHeader {
         SegmentHeader {
             salt: header.salt,
             sequence: header.sequence + 1,
+            len_bytes,
             epoch: self.epoch,
             previous_end: end_offset,
             chain: self.chain,

@@ -105,6 +105,11 @@ impl<D: Disk> Segments<D> {
             Ok((header, _)) if header.sequence != sequence => {
                 Err(self.corrupt(sequence, 0, format!("it holds the header of segment {}", header.sequence)))
             }
+            Ok((header, _)) if header.len_bytes != segment.len_bytes => {
+                let why =
+                    format!("the file is {} bytes long and was {}", segment.len_bytes, header.len_bytes);
+                Err(self.corrupt(sequence, segment.len_bytes.min(header.len_bytes), why))
+            }
             Ok(header) => Ok(header),
             Err(BadHeader::Damaged(why)) => Err(self.corrupt(sequence, 0, why)),
             Err(BadHeader::Version(found)) => {
@@ -114,20 +119,21 @@ impl<D: Disk> Segments<D> {
         }
     }
 
-    /// Begins a segment that has room for `needed_bytes` of records. When this returns, the segment, its
-    /// header and its name are durable.
-    pub(crate) fn begin(&mut self, header: &SegmentHeader, needed_bytes: u64) -> Result<(), WalError> {
+    /// Begins a segment that has room for `needed_bytes` of records, with this header but for the length,
+    /// and returns the header's checksum. When this returns, the segment and its name are durable.
+    pub(crate) fn begin(&mut self, header: SegmentHeader, needed_bytes: u64) -> Result<u32, WalError> {
         let needed_bytes = (SEGMENT_HEADER_BYTES as u64 + needed_bytes).next_multiple_of(BLOCK_BYTES);
         let number = self.ensure_spare(needed_bytes.max(self.segment_bytes), u64::MAX)?;
         let (spare, name) = (spare_name(number), segment_name(header.sequence));
         let mut segment = self.open_segment(&spare).map_err(|source| self.io("open", &spare, source))?;
-        segment.file.write_at(0, &header.encode()).map_err(|source| self.io("write", &spare, source))?;
+        let (block, checksum) = SegmentHeader { len_bytes: segment.len_bytes, ..header }.encode();
+        segment.file.write_at(0, &block).map_err(|source| self.io("write", &spare, source))?;
         segment.file.sync().map_err(|source| self.io("sync", &spare, source))?;
         self.disk.rename(&spare, &name).map_err(|source| self.io("rename", &spare, source))?;
         self.sync_directory()?;
         self.spares.remove(&number);
         self.live.insert(header.sequence, segment);
-        Ok(())
+        Ok(checksum)
     }
 
     /// Does up to `max_bytes` of the work that the next segment will need; says whether all is done.

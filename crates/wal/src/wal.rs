@@ -55,7 +55,7 @@ impl<D: Disk> Wal<D> {
     pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), WalError> {
         let mut segments = Segments::open(disk, &options)?;
         if segments.newest().is_none() {
-            segments.begin(&first_segment(options.salt), 0)?;
+            segments.begin(first_segment(options.salt), 0)?;
         }
         let Found { mut replay, salt, end_offset, torn_tail } = recover(&segments)?;
         let newest = segments.newest().expect("a segment was found or begun");
@@ -135,6 +135,8 @@ impl<D: Disk> Wal<D> {
         if bytes > MAX_BATCH_BYTES {
             return Err(WalError::BatchTooLarge { bytes, limit_bytes: MAX_BATCH_BYTES });
         }
+        let follows = |pair: &[Record]| pair[1].index == pair[0].index + 1;
+        assert!(entries.windows(2).all(follows), "the entries of a batch follow each other");
         let hard_state = hard_state.or(self.hard_state);
         let previous = entries.first().map_or(self.index.last(), |first| self.position_before(first.index));
         self.write_record(BatchKind::Append, previous, hard_state, entries)
@@ -369,14 +371,14 @@ impl<D: Disk> Wal<D> {
         let header = SegmentHeader {
             salt: self.salt,
             sequence: self.tail.segment + 1,
+            len_bytes: 0,
             epoch: self.epoch,
             previous_end: self.tail.offset,
             chain: self.tail.chain,
             last: self.index.last(),
             hard_state: self.hard_state,
         };
-        self.segments.begin(&header, needed_bytes)?;
-        let (_, checksum) = self.segments.header(header.sequence)?;
+        let checksum = self.segments.begin(header, needed_bytes)?;
         let offset = SEGMENT_HEADER_BYTES as u64;
         self.tail = Tail { segment: header.sequence, offset, synced_offset: offset, chain: checksum };
         Ok(())
@@ -410,6 +412,7 @@ fn first_segment(salt: u64) -> SegmentHeader {
     SegmentHeader {
         salt,
         sequence: 1,
+        len_bytes: 0,
         epoch: 0,
         previous_end: 0,
         chain: 0,
