@@ -7,6 +7,7 @@
 //!
 //! Source: etcd 3.7.3, `api/v3rpc/rpctypes/error.go`; `tests/etcd_3_7_3_errors.tsv` was taken from there.
 
+use tenure_store::Rejection;
 use tonic::{Code, Status};
 
 macro_rules! table {
@@ -143,6 +144,23 @@ impl ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         Self::new(error.code(), error.message())
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::EmptyKey => Self::EmptyKey,
+            Rejection::KeyNotFound => Self::KeyNotFound,
+            Rejection::ValueProvided => Self::ValueProvided,
+            Rejection::LeaseProvided => Self::LeaseProvided,
+            Rejection::LeaseNotFound => Self::LeaseNotFound,
+            Rejection::TooManyOps => Self::TooManyOps,
+            Rejection::DuplicateKey => Self::DuplicateKey,
+            Rejection::Compacted => Self::Compacted,
+            Rejection::FutureRevision => Self::FutureRevision,
+            Rejection::InvalidSortOption => Self::InvalidSortOption,
+        }
     }
 }
 
