@@ -1,3 +1,40 @@
-//! (being written)
+//! One member of a Tenure cluster: Raft, the log and the store put together, still without waiting.
+//!
+//! A [`Replica`] decides what to do and gives it out as [`Job`]s: send this, write that, take a
+//! checkpoint, answer this request. Others do them, on threads or in simulated time, and report back. The
+//! server and the simulator drive the very same code.
+//!
+//! It keeps the books that neither Raft nor the store know: which client waits for which entry, what may
+//! be said of a write whose leader was lost, when a read may be served, when a checkpoint is due and what
+//! of the log it makes superfluous, and who a data directory belongs to.
+//!
+//! What this crate does not know: sockets, threads, clocks, protobuf, gRPC, etcd's errors.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+mod checkpoint_worker;
+mod client_reads;
+mod client_writes;
+mod command;
+mod forwards;
+pub mod identity;
+mod job;
+mod log_queue;
+mod log_worker;
+mod manifest;
+mod message;
+mod options;
+pub mod peers;
+pub mod record;
+mod recovery;
+mod replica;
+
+pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
+pub use command::Origin;
+pub use identity::{Identity, IdentityError};
+pub use job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
+pub use log_worker::{Begun, LogWorker};
+pub use message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+pub use options::Options;
+pub use recovery::{RecoveryError, Start, Started, start};
+pub use replica::{Replica, ReplicaStatus};

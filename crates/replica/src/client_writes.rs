@@ -1,0 +1,235 @@
+//! The books of clients' writes: which waits for what, and what may be said of it.
+//!
+//! A write goes from *parked* (no leader known, or the last one refused it) to *proposed* (in the leader's
+//! log, or on its way there) and is over when this member applies it. Each time it is offered to a leader
+//! it becomes a new *attempt*, meant for one term only. Two things end an attempt without execution, both
+//! certain: the leader refuses it, or an entry of a later term is applied. In a log terms only grow, so
+//! behind that entry none of the attempt's term can follow, and before it the attempt was not. Only then
+//! is the write parked again. Losing the leader alone proves nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tenure_raft::{NodeId, Term, Time};
+use tenure_store::Command;
+
+use crate::command::{Origin, encode, with_origin};
+use crate::job::{Failure, RequestId};
+
+/// Where a write is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// In no log. It may be offered to a leader from `not_before` on.
+    Parked { not_before: Time },
+    /// Offered to the leader of `term`.
+    Proposed { term: Term, attempt: u64 },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Write {
+    /// The command, with the origin of the latest attempt.
+    command: Bytes,
+    deadline: Time,
+    stage: Stage,
+    /// A leader had it and lost its place before it was committed.
+    lost_leader: bool,
+}
+
+/// An attempt to be offered to a leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) request: RequestId,
+    pub(crate) number: u64,
+    pub(crate) command: Bytes,
+}
+
+/// The writes that this member's clients wait for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ClientWrites {
+    member: NodeId,
+    boot: u64,
+    next_attempt: u64,
+    /// In the order they came, which is the order of their deadlines.
+    writes: BTreeMap<RequestId, Write>,
+    /// The attempts that a leader may have.
+    attempts: BTreeMap<u64, RequestId>,
+    /// How many are parked: usually none, and then nothing is searched.
+    parked: usize,
+    /// The latest term of which an entry was applied.
+    applied_term: Term,
+}
+
+impl ClientWrites {
+    pub(crate) fn new(member: NodeId, boot: u64) -> ClientWrites {
+        ClientWrites {
+            member,
+            boot,
+            next_attempt: 1,
+            writes: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            parked: 0,
+            applied_term: Term(0),
+        }
+    }
+
+    /// Takes a new write; it is parked.
+    pub(crate) fn insert(&mut self, now: Time, deadline: Time, request: RequestId, command: &Command) {
+        let command = encode(self.origin(0), command);
+        let stage = Stage::Parked { not_before: now };
+        self.writes.insert(request, Write { command, deadline, stage, lost_leader: false });
+        self.parked += 1;
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// The first attempt that is not over.
+    pub(crate) fn oldest_attempt(&self) -> u64 {
+        self.attempts.first_key_value().map_or(self.next_attempt, |(&attempt, _)| attempt)
+    }
+
+    /// When the first write has waited long enough.
+    pub(crate) fn next_deadline(&self) -> Time {
+        self.writes.first_key_value().map_or(Time::NEVER, |(_, write)| write.deadline)
+    }
+
+    /// When a parked write may next be offered.
+    pub(crate) fn next_offer(&self) -> Time {
+        if self.parked == 0 {
+            return Time::NEVER;
+        }
+        let parked = self.writes.values().filter_map(|write| match write.stage {
+            Stage::Parked { not_before } => Some(not_before),
+            Stage::Proposed { .. } => None,
+        });
+        parked.min().unwrap_or(Time::NEVER)
+    }
+
+    /// The parked writes that may be offered now, each as a new attempt for `term`, oldest first. What is
+    /// not taken after all must be given back with [`ClientWrites::refused`].
+    pub(crate) fn offer(&mut self, now: Time, term: Term) -> Vec<Attempt> {
+        if self.parked == 0 {
+            return Vec::new();
+        }
+        let (member, boot) = (self.member, self.boot);
+        let mut offered = Vec::new();
+        // New writes are the last, so the usual few are found from behind.
+        let mut left = self.parked;
+        for (&request, write) in self.writes.iter_mut().rev() {
+            if left == 0 {
+                break;
+            }
+            let Stage::Parked { not_before } = write.stage else { continue };
+            left -= 1;
+            if not_before <= now {
+                offered.push(request);
+            }
+        }
+        offered.reverse();
+        self.parked -= offered.len();
+        offered
+            .into_iter()
+            .map(|request| {
+                let number = self.next_attempt;
+                self.next_attempt += 1;
+                let write = self.writes.get_mut(&request).expect("it was just found");
+                let command = std::mem::take(&mut write.command);
+                write.command = with_origin(command, Origin { member, boot, attempt: number });
+                write.stage = Stage::Proposed { term, attempt: number };
+                self.attempts.insert(number, request);
+                Attempt { request, number, command: write.command.clone() }
+            })
+            .collect()
+    }
+
+    /// The leader did not take the attempt, and never will: the write may be offered again.
+    pub(crate) fn refused(&mut self, attempt: u64, not_before: Time) {
+        let Some(request) = self.attempts.remove(&attempt) else { return };
+        if let Some(write) = self.writes.get_mut(&request) {
+            write.stage = Stage::Parked { not_before };
+            self.parked += 1;
+        }
+    }
+
+    /// Gives a write up; its attempt, if it has one, may still be executed.
+    pub(crate) fn remove(&mut self, request: RequestId) {
+        let Some(write) = self.writes.remove(&request) else { return };
+        match write.stage {
+            Stage::Parked { .. } => self.parked -= 1,
+            Stage::Proposed { attempt, .. } => {
+                self.attempts.remove(&attempt);
+            }
+        }
+    }
+
+    /// The request whose attempt this is.
+    pub(crate) fn request_of(&self, attempt: u64) -> Option<RequestId> {
+        self.attempts.get(&attempt).copied()
+    }
+
+    /// An entry was applied. Returns the request that waited for it, which is over. (M4: by its origin, so
+    /// that no client gets another's answer.)
+    pub(crate) fn on_applied(&mut self, now: Time, term: Term, origin: Option<Origin>) -> Option<RequestId> {
+        if term > self.applied_term {
+            self.applied_term = term;
+            self.park_overtaken(now, term);
+        }
+        let origin = origin.filter(|origin| origin.member == self.member && origin.boot == self.boot)?;
+        let request = self.attempts.remove(&origin.attempt)?;
+        self.writes.remove(&request);
+        Some(request)
+    }
+
+    /// An entry of `term` is applied: the attempts of earlier terms that were not are certainly over.
+    fn park_overtaken(&mut self, now: Time, term: Term) {
+        for write in self.writes.values_mut() {
+            if let Stage::Proposed { term: proposed, attempt } = write.stage
+                && proposed < term
+            {
+                write.stage = Stage::Parked { not_before: now };
+                write.lost_leader = true;
+                self.attempts.remove(&attempt);
+                self.parked += 1;
+            }
+        }
+    }
+
+    /// A snapshot took the place of entries up to one of `term`: whether the attempts of that term or
+    /// earlier were among them cannot be told. Returns those requests, which are over.
+    pub(crate) fn on_snapshot_installed(&mut self, term: Term) -> Vec<RequestId> {
+        self.applied_term = self.applied_term.max(term);
+        let unknown: Vec<RequestId> = self
+            .writes
+            .iter()
+            .filter(|(_, write)| matches!(write.stage, Stage::Proposed { term: proposed, .. } if proposed <= term))
+            .map(|(&request, _)| request)
+            .collect();
+        for &request in &unknown {
+            self.remove(request);
+        }
+        unknown
+    }
+
+    /// The writes that have waited long enough, which are over, and what may be said of each.
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<(RequestId, Failure)> {
+        let mut expired = Vec::new();
+        while let Some((&request, write)) = self.writes.first_key_value()
+            && write.deadline <= now
+        {
+            let failure = match write.stage {
+                Stage::Parked { .. } if write.lost_leader => Failure::LeaderChanged,
+                Stage::Parked { .. } => Failure::NoLeader,
+                Stage::Proposed { .. } => Failure::TimedOut,
+            };
+            self.remove(request);
+            expired.push((request, failure));
+        }
+        expired
+    }
+
+    fn origin(&self, attempt: u64) -> Origin {
+        Origin { member: self.member, boot: self.boot, attempt }
+    }
+}

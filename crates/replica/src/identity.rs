@@ -1,0 +1,186 @@
+//! Who a data directory belongs to.
+//!
+//! The file `identity` is written once, before anything else, and read at every start. A directory of
+//! another cluster, of another member or of a later format is refused here. The random `directory_id` tells
+//! a member that comes back from one that lost its disk: peers pin it, and ignore votes and
+//! acknowledgements under a known member id from another directory (see [`crate::peers`]).
+//!
+//! ```text
+//! offset  size  what
+//!      0     8  "TENUREID"
+//!      8     4  format version, little endian
+//!     12     8  cluster id
+//!     20     8  member id
+//!     28     8  directory id
+//!     36     8  boot: how often this directory was started
+//!     44     4  CRC32C of the bytes before
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+
+use tenure_raft::NodeId;
+use tenure_wal::{Disk, DiskFile};
+
+const FILE: &str = "identity";
+const TEMPORARY_FILE: &str = "identity.new";
+const MAGIC: &[u8; 8] = b"TENUREID";
+const FORMAT_VERSION: u32 = 1;
+const LEN_BYTES: usize = 48;
+
+/// What a data directory says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+    /// The member it belongs to.
+    pub member_id: NodeId,
+    /// Drawn at random when the directory was made.
+    pub directory_id: u64,
+    /// Counts the starts from this directory. What one start said is never mistaken for what another says.
+    pub boot: u64,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// It is another cluster's or another member's.
+    #[error(
+        "{path} belongs to member {found_member:x} of cluster {found_cluster:x}, but this is member \
+         {member:x} of cluster {cluster:x}: check --data-dir, --name, --initial-cluster and \
+         --initial-cluster-token"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The cluster that was expected.
+        cluster: u64,
+        /// The member that was expected.
+        member: u64,
+        /// The cluster it belongs to.
+        found_cluster: u64,
+        /// The member it belongs to.
+        found_member: u64,
+    },
+    /// It was written by a later version of the program.
+    #[error(
+        "{path} has format version {found}; this program knows version {FORMAT_VERSION}: use a newer one"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// It is damaged.
+    #[error(
+        "{path} is damaged: this member no longer knows who it is. Remove it from the cluster, empty its data \
+         directory and add it again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is data, but nothing that says whose.
+    #[error("{path} is missing, but the data directory is not empty: it is not a data directory of Tenure")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Takes a directory into use for `member_id` of `cluster_id`: makes its identity if it is empty (with
+/// `new_directory_id`), otherwise checks it, and counts the start. Durable when it returns.
+pub fn claim<D: Disk>(
+    disk: &D,
+    cluster_id: u64,
+    member_id: NodeId,
+    new_directory_id: u64,
+) -> Result<Identity, IdentityError> {
+    let path = disk.path_of(FILE);
+    let io = |source| IdentityError::Io { path: disk.path_of(FILE), source };
+    let names = disk.list().map_err(io)?;
+    let identity = if names.iter().any(|name| name == FILE) {
+        let found = read(disk)?;
+        if (found.cluster_id, found.member_id) != (cluster_id, member_id) {
+            return Err(IdentityError::Foreign {
+                path,
+                cluster: cluster_id,
+                member: member_id.as_u64(),
+                found_cluster: found.cluster_id,
+                found_member: found.member_id.as_u64(),
+            });
+        }
+        Identity { boot: found.boot + 1, ..found }
+    } else if names.iter().all(|name| name == TEMPORARY_FILE || name == "lock") {
+        Identity { cluster_id, member_id, directory_id: new_directory_id, boot: 1 }
+    } else {
+        return Err(IdentityError::Missing { path });
+    };
+    write(disk, &identity).map_err(io)?;
+    Ok(identity)
+}
+
+/// Reads the identity of a directory that has one.
+pub fn read<D: Disk>(disk: &D) -> Result<Identity, IdentityError> {
+    let path = disk.path_of(FILE);
+    let io = |source| IdentityError::Io { path: disk.path_of(FILE), source };
+    let mut bytes = [0; LEN_BYTES];
+    let file = disk.open(FILE).map_err(io)?;
+    let mut filled = 0;
+    while filled < LEN_BYTES {
+        match file.read_at(filled as u64, &mut bytes[filled..]).map_err(io)? {
+            0 => return Err(IdentityError::Damaged { path }),
+            count => filled += count,
+        }
+    }
+    decode(&bytes, path)
+}
+
+fn decode(bytes: &[u8; LEN_BYTES], path: PathBuf) -> Result<Identity, IdentityError> {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    if &bytes[..8] != MAGIC {
+        return Err(IdentityError::Damaged { path });
+    }
+    if half(8) != FORMAT_VERSION {
+        return Err(IdentityError::Version { path, found: half(8) });
+    }
+    let (Some(member_id), true) = (NodeId::new(word(20)), half(44) == crc32c::crc32c(&bytes[..44])) else {
+        return Err(IdentityError::Damaged { path });
+    };
+    Ok(Identity { cluster_id: word(12), member_id, directory_id: word(28), boot: word(36) })
+}
+
+/// Written beside and renamed, so that a crash leaves the old one or the new one.
+fn write<D: Disk>(disk: &D, identity: &Identity) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(LEN_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    for word in [identity.cluster_id, identity.member_id.as_u64(), identity.directory_id, identity.boot] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    replace_file(disk, FILE, TEMPORARY_FILE, &bytes)
+}
+
+/// Puts `bytes` in the place of a small file, durably: a crash leaves the old content or the new.
+pub(crate) fn replace_file<D: Disk>(disk: &D, name: &str, temporary: &str, bytes: &[u8]) -> io::Result<()> {
+    if disk.list()?.iter().any(|existing| existing == temporary) {
+        disk.remove(temporary)?;
+    }
+    let mut file = disk.create(temporary)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    disk.rename(temporary, name)?;
+    disk.sync_directory()
+}

@@ -1,0 +1,231 @@
+//! What a member asks its surroundings to do, and how they answer.
+//!
+//! There are two workers with a disk each (see [`LogWorker`](crate::LogWorker) and
+//! [`CheckpointWorker`](crate::CheckpointWorker)); each does its jobs in order and answers each. Whether
+//! they run on threads or in simulated time is not known here.
+
+use bytes::Bytes;
+use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, WriteToken};
+use tenure_store::{Rejection, Response, Store};
+
+use crate::message::PeerMessage;
+
+/// Names a client's request at the member that took it. The caller counts them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Send a message. It may be lost; it must not block.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// For the worker of the log.
+    Log(LogJob),
+    /// For the worker of the checkpoints.
+    Checkpoint(CheckpointJob),
+    /// A request is answered.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// How.
+        reply: Reply,
+    },
+    /// Something happened that logs and metrics may show.
+    Event(Event),
+}
+
+/// Work on the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogJob {
+    /// Write and sync.
+    Write {
+        /// The term and vote, if they changed.
+        hard_state: Option<HardState>,
+        /// Entries that follow each other.
+        entries: Vec<Entry>,
+        /// What to report.
+        token: WriteToken,
+    },
+    /// Read entries for a follower that is far behind.
+    Read {
+        /// For whom.
+        to: NodeId,
+        /// The first index.
+        first: Index,
+        /// The last index wanted.
+        last: Index,
+        /// Stop after this many bytes, but read one entry at least.
+        max_bytes: usize,
+    },
+    /// Entries up to here are no longer needed.
+    Compact {
+        /// The last of them.
+        through: EntryId,
+    },
+    /// A snapshot took the place of the whole log.
+    Reset {
+        /// Its last entry.
+        start: EntryId,
+    },
+}
+
+/// What the log's worker has done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogDone {
+    /// Everything up to this write is durable.
+    Written(WriteToken),
+    /// Entries that were asked for; none if they are gone.
+    Read {
+        /// For whom.
+        to: NodeId,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// The log was compacted.
+    Compacted,
+    /// The log begins after this entry now.
+    Reset {
+        /// The entry.
+        start: EntryId,
+    },
+}
+
+/// Work on checkpoints.
+#[derive(Debug)]
+pub enum CheckpointJob {
+    /// Write the state down.
+    Take {
+        /// What it stands for.
+        snapshot: Snapshot,
+        /// The state at that index.
+        state: tenure_store::Snapshot,
+    },
+    /// Read a piece of a checkpoint for a follower.
+    Load {
+        /// For whom.
+        to: NodeId,
+        /// Which checkpoint.
+        last_included: EntryId,
+        /// Where the piece begins, in bytes.
+        offset: u64,
+        /// How long it may be.
+        max_bytes: usize,
+    },
+    /// Keep a piece of a checkpoint that arrives.
+    Store {
+        /// What it stands for.
+        snapshot: Snapshot,
+        /// Where the piece lies, in bytes; at 0 a new checkpoint begins.
+        offset: u64,
+        /// The piece.
+        data: Bytes,
+    },
+    /// The checkpoint has arrived whole: check it, make it durable, read its state.
+    Install {
+        /// What it stands for.
+        snapshot: Snapshot,
+    },
+}
+
+/// What the checkpoints' worker has done.
+#[derive(Debug)]
+pub enum CheckpointDone {
+    /// The checkpoint is durable.
+    Taken {
+        /// Its last entry.
+        last_included: EntryId,
+    },
+    /// A piece for a follower.
+    Loaded {
+        /// For whom.
+        to: NodeId,
+        /// What the checkpoint stands for.
+        snapshot: Snapshot,
+        /// Where the piece begins.
+        offset: u64,
+        /// The piece.
+        data: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// The checkpoint that was asked for is gone.
+    Unavailable {
+        /// For whom.
+        to: NodeId,
+        /// Which.
+        last_included: EntryId,
+    },
+    /// A piece is kept.
+    Stored {
+        /// Of which checkpoint.
+        last_included: EntryId,
+    },
+    /// The checkpoint is durable, and this is its state.
+    Installed {
+        /// Which.
+        last_included: EntryId,
+        /// The state.
+        store: Box<Store>,
+    },
+    /// What arrived was no whole checkpoint.
+    Damaged {
+        /// Which.
+        last_included: EntryId,
+    },
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Reply {
+    /// The write was executed. The rejection, too, is what all members decided.
+    Applied {
+        /// What came of it.
+        result: Result<Response, Rejection>,
+        /// The store's revision after it.
+        revision: i64,
+        /// This member's term.
+        raft_term: u64,
+    },
+    /// Read from this; it is up to date.
+    Read {
+        /// The state.
+        state: tenure_store::Snapshot,
+        /// This member's term.
+        raft_term: u64,
+    },
+    /// It was not answered.
+    Failed(Failure),
+}
+
+/// Why a request was not answered. Two kinds that are never mixed: clients repeat a write when it was
+/// certainly not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Certainly not done: nobody led.
+    NoLeader,
+    /// Certainly not done: the leader that had it was replaced before it was committed.
+    LeaderChanged,
+    /// Certainly not done: too much was under way.
+    TooManyRequests,
+    /// Certainly not done: it was too large.
+    TooLarge,
+    /// It is not known whether it was done, or will be.
+    TimedOut,
+    /// It is not known: the leader that had it is gone, and nothing is known of it.
+    TimedOutLeaderFailed,
+}
+
+impl Failure {
+    /// Whether the request has certainly had no effect, and never will.
+    pub fn is_certainly_not_done(self) -> bool {
+        match self {
+            Failure::NoLeader | Failure::LeaderChanged | Failure::TooManyRequests | Failure::TooLarge => true,
+            Failure::TimedOut | Failure::TimedOutLeaderFailed => false,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What can be set.
+
+/// Settings of a [`Replica`](crate::Replica). Durations are in microseconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The settings of consensus.
+    pub raft: tenure_raft::Options,
+    /// After this a request is answered, be it that nothing is known of it.
+    pub request_timeout_us: u64,
+    /// A read that the leader has not confirmed after this is asked again.
+    pub read_retry_us: u64,
+    /// A write that the leader refused is offered again after this.
+    pub forward_retry_us: u64,
+    /// How many requests may wait; more are refused.
+    pub max_requests: usize,
+    /// The most bytes of forwarded writes in one message (one write may be larger).
+    pub max_forward_bytes: usize,
+    /// The most bytes of entries in one write to the log (one entry may be larger).
+    pub max_write_bytes: usize,
+    /// A checkpoint is taken after this many entries…
+    pub checkpoint_entries: u64,
+    /// …or this many bytes of entries, whichever comes first.
+    pub checkpoint_bytes: u64,
+    /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
+    pub catch_up_entries: u64,
+}
+
+impl Default for Options {
+    /// etcd's values where it has them: 7 s (5 s and two election timeouts), a checkpoint every 10,000
+    /// entries, 5,000 entries kept.
+    fn default() -> Options {
+        Options {
+            raft: tenure_raft::Options::default(),
+            request_timeout_us: 7_000_000,
+            read_retry_us: 500_000,
+            forward_retry_us: 10_000,
+            max_requests: 1 << 16,
+            max_forward_bytes: 1 << 20,
+            max_write_bytes: 8 << 20,
+            checkpoint_entries: 10_000,
+            checkpoint_bytes: 64 << 20,
+            catch_up_entries: 5_000,
+        }
+    }
+}

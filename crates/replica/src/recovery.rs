@@ -1,0 +1,100 @@
+//! From a data directory to a member that can run.
+//!
+//! 1. The newest checkpoint gives the state and what it stands for.
+//! 2. The log gives the term, the vote and the entries. What it recovered is durable when it is open.
+//! 3. If the log does not contain the checkpoint's last entry, the checkpoint came from another member and
+//!    the crash hit before the log was reset: it is reset now.
+//! 4. The rest of the log is given to Raft, and applied again as far as Raft then says it is committed.
+
+use tenure_raft::{Configuration, HardState, NodeId, Restored, Snapshot, Term, Time};
+use tenure_store::Store;
+use tenure_wal::{Disk, Wal, WalError};
+
+use crate::checkpoint_worker::{CheckpointFault, CheckpointWorker};
+use crate::log_worker::LogWorker;
+use crate::record::{entry_id, from_record, position};
+use crate::{Identity, Options, Replica};
+
+/// Why a member cannot start from its data.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The checkpoints.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointFault),
+    /// Both are whole, and do not belong together.
+    #[error("the log and the checkpoint do not fit together: {0}")]
+    Mismatch(String),
+}
+
+/// What is needed to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Whose data it is.
+    pub identity: Identity,
+    /// The first configuration of the cluster, the same on every member. Used while nothing else is known.
+    pub first_configuration: Configuration,
+    /// The settings of the member.
+    pub options: Options,
+    /// The settings of the log.
+    pub log_options: tenure_wal::Options,
+    /// For election timeouts and read ids: another one at each start.
+    pub seed: u64,
+}
+
+/// A member that is ready to run, with the workers for its jobs.
+pub struct Started<D: Disk> {
+    /// The member.
+    pub replica: Replica,
+    /// Does [`Job::Log`](crate::Job::Log).
+    pub log: LogWorker<D>,
+    /// Does [`Job::Checkpoint`](crate::Job::Checkpoint).
+    pub checkpoints: CheckpointWorker<D>,
+    /// Bytes of an unfinished write that were cut off the log's end, to report.
+    pub torn_tail: Option<tenure_wal::TornTail>,
+}
+
+/// Recovers a member from its two directories.
+pub fn start<D: Disk>(
+    start: Start,
+    log_disk: D,
+    checkpoint_disk: D,
+    now: Time,
+) -> Result<Started<D>, RecoveryError> {
+    let Start { identity, first_configuration, options, log_options, seed } = start;
+    let (checkpoints, newest) = CheckpointWorker::open(checkpoint_disk)?;
+    let (snapshot, store) = newest.unwrap_or_else(|| {
+        let nothing = Snapshot { configuration: first_configuration, ..Snapshot::default() };
+        (nothing, Store::new())
+    });
+    let (mut wal, recovered) = Wal::open(log_disk, log_options)?;
+    let hard_state = recovered.hard_state.map(|state| HardState {
+        current_term: Term(state.current_term),
+        voted_for: state.voted_for.map(NodeId),
+    });
+    let last_included = snapshot.last_included;
+    let contains_checkpoint = wal.term_at(last_included.index.0) == Some(last_included.term.0)
+        || position(last_included) == recovered.start;
+    let mut log_start = entry_id(recovered.start);
+    let mut entries = Vec::new();
+    if contains_checkpoint {
+        for record in recovered.entries {
+            let index = record.index;
+            let entry = from_record(record)
+                .map_err(|error| RecoveryError::Mismatch(format!("entry {index} of the log: {error}")))?;
+            entries.push(entry);
+        }
+    } else if log_start.index > last_included.index {
+        let why = format!("the log begins after {log_start}, the checkpoint ends at {last_included}");
+        return Err(RecoveryError::Mismatch(why));
+    } else {
+        wal.reset(position(last_included))?;
+        log_start = last_included;
+    }
+    let hard_state = hard_state.unwrap_or_default();
+    let restored = Restored { hard_state, snapshot, log_start, entries };
+    let replica = Replica::new(identity, options, seed, restored, store, now);
+    Ok(Started { replica, log: LogWorker::new(wal), checkpoints, torn_tail: recovered.torn_tail })
+}

@@ -1,0 +1,639 @@
+//! One member: consensus, the state machine and the books between them.
+//!
+//! Everything that decides something is here or below; what takes time is given out as a [`Job`]. A write:
+//! `write → propose (batched) → Log ∥ Send → quorum → apply → Reply`. A linearizable read: `read → read
+//! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
+//! which passes writes on to the leader and asks it for the index.
+
+use std::collections::VecDeque;
+
+use tenure_raft::{
+    Effect, Entry, Event, Node, NodeId, Payload, ProposeError, Restored, RoleKind, Snapshot, Status, Term,
+    Time, TransferError,
+};
+use tenure_store::{Command, Member, Store};
+
+use crate::client_reads::ClientReads;
+use crate::client_writes::{Attempt, ClientWrites};
+use crate::command;
+use crate::forwards::Forwards;
+use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
+use crate::log_queue::LogQueue;
+use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+use crate::{Identity, Options};
+
+/// One member of a cluster.
+#[derive(Debug)]
+pub struct Replica {
+    identity: Identity,
+    options: Options,
+    node: Node,
+    store: Store,
+    writes: ClientWrites,
+    reads: ClientReads,
+    forwards: Forwards,
+    log: LogQueue,
+    checkpoint: Checkpointing,
+    install: Option<Install>,
+    publication: Publication,
+    next_request: u64,
+    now: Time,
+    jobs: VecDeque<Job>,
+}
+
+/// When the next checkpoint is due.
+#[derive(Debug, Default)]
+struct Checkpointing {
+    is_running: bool,
+    /// Up to here the state is in the newest checkpoint, or in the one being written.
+    covered_index: u64,
+    bytes_since: u64,
+}
+
+/// A snapshot that is taking the place of state and log.
+#[derive(Debug)]
+enum Install {
+    /// Its state is ready; the log's writes must be done before the log is reset.
+    WaitsForLog { snapshot: Snapshot, store: Box<Store> },
+    /// The log is being reset.
+    ResetsLog { snapshot: Snapshot, store: Box<Store> },
+    /// The checkpoints' worker is checking it.
+    Checking { snapshot: Snapshot },
+}
+
+/// What this member wants the others to know of it.
+#[derive(Debug, Default)]
+struct Publication {
+    member: Option<Member>,
+    /// The write that says so, while it is under way.
+    request: Option<RequestId>,
+}
+
+/// Where a member stands, to show.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicaStatus {
+    /// Consensus.
+    pub raft: Status,
+    /// The store's revision.
+    pub revision: i64,
+    /// What the store takes in memory, about.
+    pub store_bytes: u64,
+    /// Clients' writes that wait.
+    pub pending_writes: usize,
+    /// Clients' reads that wait.
+    pub pending_reads: usize,
+}
+
+impl Replica {
+    /// A member with recovered state. See [`start`](crate::start).
+    pub(crate) fn new(
+        identity: Identity,
+        options: Options,
+        seed: u64,
+        restored: Restored,
+        store: Store,
+        now: Time,
+    ) -> Replica {
+        assert_eq!(
+            store.applied_index(),
+            restored.snapshot.last_included.index.0,
+            "the state is the one that the snapshot stands for"
+        );
+        let covered_index = store.applied_index();
+        let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
+        Replica {
+            writes: ClientWrites::new(identity.member_id, identity.boot),
+            identity,
+            options,
+            node,
+            store,
+            reads: ClientReads::default(),
+            forwards: Forwards::default(),
+            log: LogQueue::default(),
+            checkpoint: Checkpointing { covered_index, ..Checkpointing::default() },
+            install: None,
+            publication: Publication::default(),
+            next_request: 1,
+            now,
+            jobs: VecDeque::new(),
+        }
+    }
+
+    // ---- Clients ------------------------------------------------------------------------------------
+
+    /// Takes a write that has passed [`tenure_store::check`]. Answered by a [`Job::Reply`], always.
+    pub fn write(&mut self, now: Time, command: &Command) -> RequestId {
+        self.observe(now);
+        let request = self.next_request();
+        if self.writes.len() >= self.options.max_requests {
+            self.reply(request, Reply::Failed(Failure::TooManyRequests));
+        } else {
+            let deadline = self.now.after(self.options.request_timeout_us);
+            self.writes.insert(self.now, deadline, request, command);
+        }
+        request
+    }
+
+    /// Takes a linearizable read. Answered by a [`Job::Reply`], always.
+    pub fn read(&mut self, now: Time) -> RequestId {
+        self.observe(now);
+        let request = self.next_request();
+        if self.reads.len() >= self.options.max_requests {
+            self.reply(request, Reply::Failed(Failure::TooManyRequests));
+        } else {
+            self.reads.insert(self.now.after(self.options.request_timeout_us), request);
+        }
+        request
+    }
+
+    /// The state as this member has applied it, which may be behind: for serializable reads.
+    pub fn state(&self) -> tenure_store::Snapshot {
+        self.store.snapshot()
+    }
+
+    /// Has the cluster know this member's name and addresses, as soon as and as often as needed.
+    pub fn publish(&mut self, member: Member) {
+        self.publication.member = Some(member);
+    }
+
+    /// Hands leadership to `target`, or to the voter that is furthest if none is named.
+    pub fn transfer_leadership(&mut self, now: Time, target: Option<NodeId>) -> Result<(), TransferError> {
+        self.observe(now);
+        let furthest = self.node.match_indexes().filter(|&(id, _)| self.node.configuration().is_voter(id));
+        let target = target.or_else(|| furthest.max_by_key(|&(_, index)| index).map(|(id, _)| id));
+        match target {
+            Some(target) => self.node.transfer_leadership(self.now, target),
+            None if self.node.role() == RoleKind::Leader => Ok(()),
+            None => Err(TransferError::NotLeader { leader_id: self.node.leader_id() }),
+        }
+    }
+
+    // ---- Peers --------------------------------------------------------------------------------------
+
+    /// A message of `from` has arrived.
+    pub fn on_peer(&mut self, now: Time, from: NodeId, message: PeerMessage) {
+        self.observe(now);
+        match message {
+            PeerMessage::Raft(envelope) => {
+                if envelope.from == from {
+                    self.node.step(self.now, envelope);
+                }
+            }
+            PeerMessage::Forward(forward) => self.on_forward(from, forward),
+            PeerMessage::ForwardRefused(refused) => self.on_forward_refused(&refused),
+        }
+    }
+
+    /// The connection to a peer broke.
+    pub fn on_unreachable(&mut self, now: Time, peer: NodeId) {
+        self.observe(now);
+        self.node.on_unreachable(self.now, peer);
+    }
+
+    // ---- Time and workers ---------------------------------------------------------------------------
+
+    /// Time has passed.
+    pub fn on_time(&mut self, now: Time) {
+        self.observe(now);
+        if self.node.next_deadline() <= self.now {
+            self.node.on_time(self.now);
+        }
+        for (request, failure) in self.writes.expire(self.now) {
+            self.reply(request, Reply::Failed(failure));
+        }
+        for request in self.reads.expire(self.now, self.options.read_retry_us) {
+            let failure = if self.node.leader_id().is_none() { Failure::NoLeader } else { Failure::TimedOut };
+            self.reply(request, Reply::Failed(failure));
+        }
+    }
+
+    /// When [`Replica::on_time`] is to be called at the latest.
+    pub fn next_deadline(&self) -> Time {
+        let offer = if self.node.leader_id().is_some() { self.writes.next_offer() } else { Time::NEVER };
+        let deadlines = [
+            self.node.next_deadline(),
+            self.writes.next_deadline(),
+            offer,
+            self.reads.next_deadline(self.options.read_retry_us),
+        ];
+        deadlines.into_iter().min().unwrap_or(Time::NEVER)
+    }
+
+    /// The log's worker has done a job.
+    pub fn on_log_done(&mut self, now: Time, done: LogDone) {
+        self.observe(now);
+        match done {
+            LogDone::Written(token) => {
+                for envelope in self.log.complete(token) {
+                    self.jobs.push_back(Job::Send { to: envelope.to, message: PeerMessage::Raft(envelope) });
+                }
+                self.node.on_persisted(self.now, token);
+            }
+            LogDone::Read { to, entries } => self.node.on_entries_loaded(self.now, to, entries),
+            LogDone::Compacted => {}
+            LogDone::Reset { start } => {
+                let Some(Install::ResetsLog { snapshot, store }) = self.install.take() else {
+                    panic!("the log is reset for a snapshot only");
+                };
+                assert_eq!(snapshot.last_included, start, "the log is reset to the snapshot");
+                self.finish_install(&snapshot, *store);
+            }
+        }
+    }
+
+    /// The checkpoints' worker has done a job.
+    pub fn on_checkpoint_done(&mut self, now: Time, done: CheckpointDone) {
+        self.observe(now);
+        match done {
+            CheckpointDone::Taken { last_included } => {
+                self.checkpoint.is_running = false;
+                self.node.on_snapshot_taken(self.now, last_included.index);
+                self.compact_log(last_included.index.0);
+            }
+            CheckpointDone::Loaded { to, snapshot, offset, data, done } => {
+                self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, offset, data, done);
+            }
+            CheckpointDone::Unavailable { to, last_included } => {
+                self.node.on_snapshot_unavailable(self.now, to, last_included);
+            }
+            CheckpointDone::Stored { last_included } => {
+                self.node.on_snapshot_chunk_stored(self.now, last_included);
+            }
+            CheckpointDone::Installed { last_included, store } => {
+                let Some(Install::Checking { snapshot }) = self.install.take() else {
+                    panic!("a checkpoint is installed when Raft asks for it only");
+                };
+                assert_eq!(snapshot.last_included, last_included, "the snapshot that was asked for");
+                self.install = Some(Install::WaitsForLog { snapshot, store });
+            }
+            CheckpointDone::Damaged { last_included } => {
+                self.install = None;
+                self.node.on_snapshot_damaged(self.now, last_included);
+            }
+        }
+    }
+
+    /// The next thing to do. To be called until it returns none, after every input or several.
+    #[must_use]
+    pub fn poll_job(&mut self) -> Option<Job> {
+        if self.jobs.is_empty() {
+            self.work();
+        }
+        self.jobs.pop_front()
+    }
+
+    // ---- To look at ---------------------------------------------------------------------------------
+
+    /// Whose data it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Consensus.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The state machine.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            raft: self.node.status(),
+            revision: self.store.revision(),
+            store_bytes: self.store.size_bytes(),
+            pending_writes: self.writes.len(),
+            pending_reads: self.reads.len(),
+        }
+    }
+
+    // ---- Inside -------------------------------------------------------------------------------------
+
+    fn observe(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        request
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        if self.publication.request == Some(request) {
+            self.publication.request = None;
+        } else {
+            self.jobs.push_back(Job::Reply { request, reply });
+        }
+    }
+
+    /// Makes jobs of what the inputs have left to do.
+    fn work(&mut self) {
+        self.publish_if_needed();
+        self.offer_writes();
+        self.ask_for_reads();
+        while let Some(effect) = self.node.poll_effect() {
+            self.on_effect(effect);
+        }
+        self.serve_reads();
+        self.checkpoint_if_due();
+        self.give_log_work();
+    }
+
+    fn on_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { hard_state, entries, token, then_send } => {
+                self.log.push(hard_state, entries, token, then_send);
+            }
+            Effect::Send(envelope) => {
+                self.jobs.push_back(Job::Send { to: envelope.to, message: PeerMessage::Raft(envelope) });
+            }
+            Effect::Apply(entries) => self.apply(&entries),
+            Effect::ReadReady { read, index } => self.reads.on_ready(read, index),
+            Effect::ReadFailed { read } => self.reads.on_failed(read),
+            Effect::LoadEntries { to, first, last, max_bytes } => {
+                self.jobs.push_back(Job::Log(LogJob::Read { to, first, last, max_bytes }));
+            }
+            Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
+                let job = CheckpointJob::Load { to, last_included, offset, max_bytes };
+                self.jobs.push_back(Job::Checkpoint(job));
+            }
+            Effect::StoreSnapshotChunk { snapshot, offset, data, done: _ } => {
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, offset, data }));
+            }
+            Effect::InstallSnapshot(snapshot) => {
+                self.install = Some(Install::Checking { snapshot: snapshot.clone() });
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot }));
+            }
+            Effect::Event(event) => {
+                if let Event::BecameLeader { .. } = event {
+                    self.forwards.clear();
+                }
+                self.jobs.push_back(Job::Event(event));
+            }
+        }
+    }
+
+    // ---- Writes -------------------------------------------------------------------------------------
+
+    /// Offers what is parked to the leader: ourselves, or another.
+    fn offer_writes(&mut self) {
+        let Some(leader_id) = self.node.leader_id() else { return };
+        let term = self.node.current_term();
+        let attempts = self.writes.offer(self.now, term);
+        if leader_id == self.node.id() {
+            for attempt in attempts {
+                self.propose(&attempt);
+            }
+        } else {
+            self.forward(leader_id, term, attempts);
+        }
+    }
+
+    fn propose(&mut self, attempt: &Attempt) {
+        match self.node.propose(self.now, attempt.command.clone()) {
+            Ok(_) => {}
+            // It entered no log: certainly not done, and it may be tried again.
+            Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. }) => {
+                let later = self.now.after(self.options.forward_retry_us);
+                self.writes.refused(attempt.number, later);
+            }
+            Err(ProposeError::TooManyUncommitted { .. }) => {
+                self.fail_write(attempt.request, Failure::TooManyRequests);
+            }
+            Err(ProposeError::TooLarge { .. }) => self.fail_write(attempt.request, Failure::TooLarge),
+        }
+    }
+
+    fn fail_write(&mut self, request: RequestId, failure: Failure) {
+        self.writes.remove(request);
+        self.reply(request, Reply::Failed(failure));
+    }
+
+    fn forward(&mut self, leader_id: NodeId, term: Term, attempts: Vec<Attempt>) {
+        let oldest_attempt = self.writes.oldest_attempt();
+        let boot = self.identity.boot;
+        let mut commands = Vec::new();
+        let mut bytes = 0;
+        let mut messages = Vec::new();
+        for attempt in attempts {
+            if bytes > 0 && bytes + attempt.command.len() > self.options.max_forward_bytes {
+                messages.push(std::mem::take(&mut commands));
+                bytes = 0;
+            }
+            bytes += attempt.command.len();
+            commands.push(attempt.command);
+        }
+        if !commands.is_empty() {
+            messages.push(commands);
+        }
+        for commands in messages {
+            let message = PeerMessage::Forward(Forward { term, boot, oldest_attempt, commands });
+            self.jobs.push_back(Job::Send { to: leader_id, message });
+        }
+    }
+
+    /// A member passes writes on to us, as the leader of a term.
+    fn on_forward(&mut self, from: NodeId, forward: Forward) {
+        let Forward { term, boot, oldest_attempt, commands } = forward;
+        let leads = self.node.role() == RoleKind::Leader && self.node.current_term() == term;
+        // A later start of the sender speaks for it: what an earlier one left on the way is dropped.
+        if leads && !self.forwards.begin(from, boot, oldest_attempt) {
+            return;
+        }
+        let mut not_led = Vec::new();
+        let mut overloaded = Vec::new();
+        for command in commands {
+            // Checked before it enters the log: there, every member has to execute it.
+            let Some((origin, _)) = command::decode(&command) else { continue };
+            if (origin.member, origin.boot) != (from, boot) {
+                continue;
+            }
+            if !leads {
+                not_led.push(origin.attempt);
+                continue;
+            }
+            if !self.forwards.is_new(from, origin.attempt, self.options.max_requests) {
+                continue;
+            }
+            match self.node.propose(self.now, command) {
+                Ok(_) => {}
+                Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. }) => {
+                    not_led.push(origin.attempt);
+                }
+                Err(ProposeError::TooManyUncommitted { .. } | ProposeError::TooLarge { .. }) => {
+                    overloaded.push(origin.attempt);
+                }
+            }
+        }
+        self.refuse_forward(from, term, boot, not_led, ForwardRefusal::NotLeader);
+        self.refuse_forward(from, term, boot, overloaded, ForwardRefusal::Overloaded);
+    }
+
+    fn refuse_forward(&mut self, to: NodeId, term: Term, boot: u64, attempts: Vec<u64>, why: ForwardRefusal) {
+        if !attempts.is_empty() {
+            let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
+            self.jobs.push_back(Job::Send { to, message });
+        }
+    }
+
+    /// Definite: the attempts entered no log and never will.
+    fn on_forward_refused(&mut self, refused: &ForwardRefused) {
+        if refused.boot != self.identity.boot {
+            return;
+        }
+        for &attempt in &refused.attempts {
+            match refused.why {
+                ForwardRefusal::NotLeader => {
+                    let later = self.now.after(self.options.forward_retry_us);
+                    self.writes.refused(attempt, later);
+                }
+                ForwardRefusal::Overloaded => {
+                    if let Some(request) = self.writes.request_of(attempt) {
+                        self.fail_write(request, Failure::TooManyRequests);
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- Applying -----------------------------------------------------------------------------------
+
+    fn apply(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.apply_entry(entry);
+            self.checkpoint.bytes_since += entry.size_bytes() as u64;
+        }
+        if let Some(last) = entries.last() {
+            self.node.on_applied(self.now, last.id.index);
+        }
+    }
+
+    fn apply_entry(&mut self, entry: &Entry) {
+        let index = entry.id.index.0;
+        match &entry.payload {
+            Payload::Empty | Payload::Configuration(_) => {
+                self.store.apply_nothing(index);
+                let _ = self.writes.on_applied(self.now, entry.id.term, None);
+            }
+            Payload::Command(bytes) => {
+                // Whoever proposed it has checked it. If this version does not know it, to go on would
+                // make this member's state differ from the others'.
+                let (origin, command) =
+                    command::decode(bytes).expect("a committed command is known to every member");
+                let applied = self.store.apply(index, &command);
+                if let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) {
+                    let raft_term = self.node.current_term().0;
+                    let (result, revision) = (applied.result, applied.revision);
+                    self.reply(request, Reply::Applied { result, revision, raft_term });
+                }
+            }
+        }
+    }
+
+    // ---- Reads --------------------------------------------------------------------------------------
+
+    fn ask_for_reads(&mut self) {
+        if self.reads.wants_to_ask()
+            && let Ok(read) = self.node.read_index(self.now)
+        {
+            self.reads.asked(self.now, read);
+        }
+    }
+
+    fn serve_reads(&mut self) {
+        let ready = self.reads.take_ready(self.node.log().last_applied());
+        if ready.is_empty() {
+            return;
+        }
+        let state = self.store.snapshot();
+        let raft_term = self.node.current_term().0;
+        for request in ready {
+            self.reply(request, Reply::Read { state: state.clone(), raft_term });
+        }
+    }
+
+    // ---- Checkpoints and the log --------------------------------------------------------------------
+
+    fn checkpoint_if_due(&mut self) {
+        let applied = self.node.log().last_applied();
+        let entries = applied.0 - self.checkpoint.covered_index;
+        let due = entries >= self.options.checkpoint_entries
+            || (entries > 0 && self.checkpoint.bytes_since >= self.options.checkpoint_bytes);
+        if !due || self.checkpoint.is_running || self.install.is_some() {
+            return;
+        }
+        self.take_checkpoint();
+    }
+
+    /// Starts a checkpoint of the applied state.
+    fn take_checkpoint(&mut self) {
+        let log = self.node.log();
+        let applied = log.last_applied();
+        let Some(term) = log.term_at(applied) else { return };
+        let snapshot = Snapshot {
+            last_included: tenure_raft::EntryId::new(applied, term),
+            configuration: log.configuration_at(applied).clone(),
+        };
+        self.checkpoint = Checkpointing { is_running: true, covered_index: applied.0, bytes_since: 0 };
+        let state = self.store.snapshot();
+        self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state }));
+    }
+
+    /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little
+    /// behind.
+    fn compact_log(&mut self, covered: u64) {
+        let through = tenure_raft::Index(covered.saturating_sub(self.options.catch_up_entries));
+        let log = self.node.log();
+        if through <= log.start().index {
+            return;
+        }
+        let Some(term) = log.term_at(through) else { return };
+        self.node.compact_log(through);
+        let through = tenure_raft::EntryId::new(through, term);
+        self.jobs.push_back(Job::Log(LogJob::Compact { through }));
+    }
+
+    fn give_log_work(&mut self) {
+        if let Some(write) = self.log.next_write(self.options.max_write_bytes) {
+            self.jobs.push_back(Job::Log(write));
+            return;
+        }
+        // The log is reset behind all writes: an earlier one must not follow it.
+        if self.log.is_idle() && matches!(self.install, Some(Install::WaitsForLog { .. })) {
+            let Some(Install::WaitsForLog { snapshot, store }) = self.install.take() else { return };
+            let start = snapshot.last_included;
+            self.install = Some(Install::ResetsLog { snapshot, store });
+            self.jobs.push_back(Job::Log(LogJob::Reset { start }));
+        }
+    }
+
+    fn finish_install(&mut self, snapshot: &Snapshot, store: Store) {
+        let last_included = snapshot.last_included;
+        self.store = store;
+        self.checkpoint.covered_index = last_included.index.0;
+        self.checkpoint.bytes_since = 0;
+        self.node.on_snapshot_installed(self.now, last_included);
+        for request in self.writes.on_snapshot_installed(last_included.term) {
+            self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));
+        }
+    }
+
+    // ---- Publication --------------------------------------------------------------------------------
+
+    fn publish_if_needed(&mut self) {
+        let Some(member) = &self.publication.member else { return };
+        if self.publication.request.is_some() || self.node.leader_id().is_none() {
+            return;
+        }
+        if self.store.members().any(|known| known == member) {
+            return;
+        }
+        let command = Command::PublishMember(member.clone());
+        let request = self.write(self.now, &command);
+        self.publication.request = Some(request);
+    }
+}
