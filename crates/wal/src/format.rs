@@ -133,11 +133,14 @@ pub(crate) enum BatchKind {
     Compact = 3,
     /// All entries are gone, and the log goes on after `position`.
     Reset = 4,
+    /// Not a part of the log: the segment is full, and another one follows.
+    Full = 5,
 }
 
 impl BatchKind {
     fn parse(byte: u8) -> Option<Self> {
-        [Self::Open, Self::Append, Self::Compact, Self::Reset].into_iter().find(|kind| *kind as u8 == byte)
+        let all = [Self::Open, Self::Append, Self::Compact, Self::Reset, Self::Full];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

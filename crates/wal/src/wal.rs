@@ -315,7 +315,8 @@ impl<D: Disk> Wal<D> {
         }
         check_entry_terms(hard_state, position, entries)
             .unwrap_or_else(|rule| panic!("broken rule of terms: {rule}"));
-        let length = batch_length(entries);
+        // Room is left for the record that says that the segment is full.
+        let length = batch_length(entries) + BATCH_HEADER_BYTES as u64;
         if self.tail.offset + length > self.segments.segment(self.tail.segment).len_bytes {
             self.begin_segment(length)?;
         }
@@ -328,6 +329,7 @@ impl<D: Disk> Wal<D> {
         self.appended_bytes += u64::from(place.length);
         match kind {
             BatchKind::Open => {}
+            BatchKind::Full => unreachable!("written by begin_segment alone"),
             BatchKind::Append => self.index.append(position, entries, place),
             BatchKind::Compact => self.index.compact(position),
             BatchKind::Reset => self.index.reset(position),
@@ -379,6 +381,9 @@ impl<D: Disk> Wal<D> {
             hard_state: self.hard_state,
         };
         let checksum = self.segments.begin(header, needed_bytes)?;
+        // Should the new segment ever be taken away, this tells that it was there. It need not be synced:
+        // after a loss of power the new segment is there.
+        self.write_at_tail(BatchKind::Full, self.epoch, header.last, self.hard_state, &[])?;
         let offset = SEGMENT_HEADER_BYTES as u64;
         self.tail = Tail { segment: header.sequence, offset, synced_offset: offset, chain: checksum };
         Ok(())

@@ -12,13 +12,13 @@ pub(crate) const SMALL: Options = Options { segment_bytes: 8192, max_spares: 1, 
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct State {
+pub(crate) struct Contents {
     pub(crate) hard_state: Option<HardState>,
     pub(crate) start: Position,
     pub(crate) entries: Vec<Record>,
 }
 
-impl State {
+impl Contents {
     pub(crate) fn last(&self) -> Position {
         self.entries.last().map_or(self.start, |entry| Position { index: entry.index, term: entry.term })
     }
@@ -35,7 +35,7 @@ impl State {
     }
 }
 
-impl From<Recovered> for State {
+impl From<Recovered> for Contents {
     fn from(recovered: Recovered) -> Self {
         Self { hard_state: recovered.hard_state, start: recovered.start, entries: recovered.entries }
     }
@@ -45,17 +45,17 @@ impl From<Recovered> for State {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     /// From the last one known to be synced to the newest.
-    pub(crate) states: Vec<State>,
+    pub(crate) states: Vec<Contents>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { states: vec![State::default()] }
+        Self { states: vec![Contents::default()] }
     }
 }
 
 impl Model {
-    pub(crate) fn now(&self) -> &State {
+    pub(crate) fn now(&self) -> &Contents {
         self.states.last().expect("there is always a state")
     }
 
@@ -80,7 +80,7 @@ impl Model {
 
     pub(crate) fn reset(&mut self, start: Position) {
         let hard_state = self.now().hard_state;
-        self.states.push(State { hard_state, start, entries: Vec::new() });
+        self.states.push(Contents { hard_state, start, entries: Vec::new() });
     }
 
     pub(crate) fn sync(&mut self) {
@@ -89,7 +89,7 @@ impl Model {
 
     /// The log was opened and was in this state.
     pub(crate) fn recovered(&mut self, recovered: Recovered) {
-        let state = State::from(recovered);
+        let state = Contents::from(recovered);
         assert!(
             self.states.contains(&state),
             "the log was found in a state that it was never in, or is no longer allowed to be in:\n{state:?}\nallowed: {:#?}",
@@ -230,7 +230,7 @@ impl<D: Disk> Pair<D> {
 }
 
 /// Opens a copy of the disk on which the power has failed, and returns what is there.
-pub(crate) fn after_power_loss(disk: &MemoryDisk, options: Options, seed: u64) -> Result<State, WalError> {
+pub(crate) fn after_power_loss(disk: &MemoryDisk, options: Options, seed: u64) -> Result<Contents, WalError> {
     let disk = disk.fork();
     disk.crash(tenure_wal::Crash::Power, seed);
     Wal::open(disk, options).map(|(_, recovered)| recovered.into())
