@@ -1,0 +1,443 @@
+//! The commands of the transcripts, and the runner that carries them out.
+
+use std::error::Error;
+
+use goldenscript::Context;
+use tenure_raft::{
+    Configuration, Effect, Envelope, Index, Node, NodeId, Options, Payload, RoleKind, Term, Time,
+};
+
+use super::notation;
+use super::rig::{LineKind, Rig, Server};
+
+type Done = Result<(), Box<dyn Error>>;
+
+/// No script may go on for ever: nothing here takes this many messages.
+const MAX_STEPS: usize = 10_000;
+
+/// What a script can say. Servers are named by their numbers, times are in milliseconds.
+#[derive(goldenscript::Command)]
+pub(crate) enum Command {
+    /// `cluster nodes=3`, `cluster configuration="{n1 n2 & n3}" max_append_bytes=1`: a new cluster.
+    Cluster(#[arg(key, many, optional)] Vec<(String, String)>),
+    /// `server 2 terms="1 1 4" term=7 voted=3`, `server 2 entries="1@1 2@1=x"`: what is on its disk; starts.
+    Server(u64, #[arg(key, many, optional)] Vec<(String, String)>),
+
+    /// `campaign 1`: its election timeout passes.
+    Campaign(u64),
+    /// `elect 1`: it campaigns, all messages are delivered, and it must have won.
+    Elect(u64),
+    /// `heartbeat 1`: the leader's next deadline passes.
+    Heartbeat(u64),
+    /// `time 250`: the clock goes on and every deadline on the way passes. Nothing is delivered.
+    Time(u64),
+    /// `run 250`: as `time`, but every message is delivered at once.
+    Run(u64),
+    /// `pause 250`: the clock goes on and nobody notices.
+    Pause(u64),
+
+    /// `propose 1 a b=2`: proposed together.
+    Propose(u64, #[arg(optional)] Vec<String>, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// `read 2`: asks for a read index.
+    Read(u64),
+    /// `transfer 1 2`: the first hands leadership to the second.
+    Transfer(u64, u64),
+    /// `unreachable 2 1`: the first's connection to the second broke.
+    Unreachable(u64, u64),
+
+    /// `wire`: what lies on it.
+    Wire,
+    /// `deliver`, `deliver 1 2`, `deliver to=2 kind=Heartbeat first=1`: what is on the wire now, in order.
+    Deliver(#[arg(optional)] Vec<u64>, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// As `deliver`, but the messages are lost.
+    Drop(#[arg(optional)] Vec<u64>, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// As `deliver`, but the messages are doubled: the copies go to the end of the wire.
+    Duplicate(#[arg(optional)] Vec<u64>, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// As `deliver`, but the messages go to the end of the wire, last first.
+    Reorder(#[arg(optional)] Vec<u64>, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// `receive "n1@1 → n2 AppendEntries 0@0 [1@1] commit 0"`: a message that the script invents.
+    Receive(String),
+    /// `stabilize`: delivers until nothing is left.
+    Stabilize,
+    /// `partition 1 2`: these against all others.
+    Partition(Vec<u64>),
+    /// `cut 1 2`: what the first sends to the second is lost from now on.
+    Cut(u64, u64),
+    /// `heal`: all links work again.
+    Heal,
+
+    /// `crash 1`: power is lost.
+    Crash(u64),
+    /// `restart 1`.
+    Restart(u64),
+    /// `hold-disk 1`: its writes wait for `persist`.
+    #[command(name = "hold-disk")]
+    HoldDisk(u64),
+    /// `persist 1`, `persist 1 2`: so many held writes are done, reported by the last one's token.
+    Persist(u64, Option<usize>),
+    /// `release-disk 1`: all held writes are done, one by one, and later ones at once.
+    #[command(name = "release-disk")]
+    ReleaseDisk(u64),
+    /// `snapshot 1`: takes one of what is applied.
+    Snapshot(u64),
+    /// `compact 1`, `compact 1 5`: drops the log up to there.
+    Compact(u64, Option<u64>),
+    /// `hold-snapshots 3`: the parts of a snapshot that arrive wait for `store`.
+    #[command(name = "hold-snapshots")]
+    HoldSnapshots(u64),
+    /// `store 3`: keeps the next part, or installs the snapshot.
+    Store(u64),
+    /// `damage 3`: what arrived of the snapshot turns out to be damaged.
+    Damage(u64),
+
+    /// `status`, `status 1`.
+    Status(Option<u64>),
+    /// `log`, `log 1`: the entries.
+    Log(Option<u64>),
+    /// `terms`: the terms of the entries, as the paper draws logs.
+    Terms,
+    /// `state 1`: the commands that its machine has executed.
+    State(u64),
+    /// `configuration 1`: the one in force.
+    Configuration(u64),
+}
+
+/// Some of the messages on the wire.
+struct Selection {
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+    kind: Option<String>,
+    first: usize,
+}
+
+impl Selection {
+    fn parse(link: &[u64], which: &[(String, String)]) -> Result<Selection, Box<dyn Error>> {
+        let mut ids = link.iter().map(|&id| node_id(id));
+        let (from, to) = (ids.next().transpose()?, ids.next().transpose()?);
+        let mut selection = Selection { from, to, kind: None, first: usize::MAX };
+        for (key, value) in which {
+            match key.as_str() {
+                "to" => selection.to = Some(notation::node_id(value)?),
+                "kind" => selection.kind = Some(value.clone()),
+                "first" => selection.first = value.parse()?,
+                _ => return Err(format!("messages are not chosen by {key}").into()),
+            }
+        }
+        Ok(selection)
+    }
+
+    fn matches(&self, envelope: &Envelope) -> bool {
+        let text = envelope.message.to_string();
+        self.from.is_none_or(|id| id == envelope.from)
+            && self.to.is_none_or(|id| id == envelope.to)
+            && self.kind.as_ref().is_none_or(|kind| text.split(' ').next() == Some(kind))
+    }
+}
+
+/// Runs one script. With the tag `[events]` a command shows what happened, not what was sent and written.
+#[derive(Default)]
+pub(crate) struct Runner {
+    rig: Rig,
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
+        self.rig.lines.clear();
+        self.carry_out(command)?;
+        self.rig.check();
+        let events_only = context.tags.contains("events");
+        let shown = |kind: LineKind| !events_only || kind == LineKind::Event;
+        let lines = self.rig.lines.iter().filter(|(kind, _)| shown(*kind));
+        Ok(lines.map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Runner {
+    fn carry_out(&mut self, command: &Command) -> Done {
+        let rig = &mut self.rig;
+        match command {
+            Command::Cluster(settings) => self.cluster(settings)?,
+            Command::Server(id, disk) => self.server(node_id(*id)?, disk)?,
+
+            Command::Campaign(id) => self.fire(node_id(*id)?, false)?,
+            Command::Elect(id) => self.elect(node_id(*id)?)?,
+            Command::Heartbeat(id) => self.fire(node_id(*id)?, true)?,
+            Command::Time(milliseconds) => self.pass_time(*milliseconds, false)?,
+            Command::Run(milliseconds) => self.pass_time(*milliseconds, true)?,
+            Command::Pause(milliseconds) => rig.now = rig.now.after(milliseconds * 1_000),
+
+            Command::Propose(id, words, pairs) => {
+                let pairs = pairs.iter().map(|(key, value)| format!("{key}={value}"));
+                let commands: Vec<String> = words.iter().cloned().chain(pairs).collect();
+                rig.propose(node_id(*id)?, &commands)?;
+            }
+            Command::Read(id) => rig.read(node_id(*id)?)?,
+            Command::Transfer(id, target) => {
+                let target = node_id(*target)?;
+                rig.input(node_id(*id)?, |node, now| node.transfer_leadership(now, target))?;
+            }
+            Command::Unreachable(id, peer) => {
+                let peer = node_id(*peer)?;
+                rig.input(node_id(*id)?, |node, now| node.on_unreachable(now, peer));
+            }
+
+            Command::Wire => {
+                for envelope in rig.wire.clone() {
+                    rig.line(LineKind::Event, envelope.to_string());
+                }
+            }
+            Command::Deliver(link, which) => {
+                for envelope in self.take(link, which)? {
+                    self.deliver(envelope);
+                }
+            }
+            Command::Drop(link, which) => {
+                for envelope in self.take(link, which)? {
+                    self.rig.line(LineKind::Traffic, format!("{envelope} (lost)"));
+                }
+            }
+            Command::Duplicate(link, which) => {
+                let wire = rig.wire.clone();
+                let copies = self.take(link, which)?;
+                self.rig.wire = wire;
+                self.rig.wire.extend(copies);
+            }
+            Command::Reorder(link, which) => {
+                let taken = self.take(link, which)?;
+                self.rig.wire.extend(taken.into_iter().rev());
+            }
+            Command::Receive(text) => self.deliver(notation::envelope(text)?),
+            Command::Stabilize => self.stabilize()?,
+            Command::Partition(group) => self.partition(group)?,
+            Command::Cut(from, to) => {
+                rig.cut.insert((node_id(*from)?, node_id(*to)?));
+            }
+            Command::Heal => rig.cut.clear(),
+
+            Command::Crash(id) => rig.crash(node_id(*id)?),
+            Command::Restart(id) => rig.start(node_id(*id)?),
+            Command::HoldDisk(id) => rig.server(node_id(*id)?).disk_held = true,
+            Command::Persist(id, count) => rig.persist(node_id(*id)?, count.unwrap_or(1)),
+            Command::ReleaseDisk(id) => {
+                let id = node_id(*id)?;
+                while !rig.server(id).writes.is_empty() {
+                    rig.persist(id, 1);
+                }
+                rig.server(id).disk_held = false;
+            }
+            Command::Snapshot(id) => rig.take_snapshot(node_id(*id)?),
+            Command::Compact(id, through) => {
+                rig.compact(node_id(*id)?, through.map_or(Index(u64::MAX), Index));
+            }
+            Command::HoldSnapshots(id) => rig.server(node_id(*id)?).snapshots_held = true,
+            Command::Store(id) => rig.store(node_id(*id)?, 1),
+            Command::Damage(id) => {
+                let id = node_id(*id)?;
+                let arriving = rig.server(id).arriving.pop_front();
+                let Some(Effect::InstallSnapshot(snapshot)) = arriving else {
+                    return Err("no complete snapshot waits".into());
+                };
+                rig.input(id, |node, now| node.on_snapshot_damaged(now, snapshot.last_included));
+            }
+
+            Command::Status(id) => self.for_each(*id, Self::status)?,
+            Command::Log(id) => self.for_each(*id, Self::log)?,
+            Command::Terms => self.for_each(None, Self::terms)?,
+            Command::State(id) => {
+                let id = node_id(*id)?;
+                let state = rig.server(id).machine.commands.join(" ");
+                rig.say(LineKind::Event, id, format_args!("state [{state}]"));
+            }
+            Command::Configuration(id) => {
+                let id = node_id(*id)?;
+                let configuration = rig.node(id).configuration().clone();
+                rig.say(LineKind::Event, id, configuration);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- Clusters -----------------------------------------------------------------------------------
+
+    fn cluster(&mut self, settings: &[(String, String)]) -> Done {
+        let mut options = Options::default();
+        let mut configuration = Configuration::default();
+        for (key, value) in settings {
+            match key.as_str() {
+                "nodes" => {
+                    let ids = (1..=value.parse()?).filter_map(NodeId::new);
+                    configuration = Configuration::of_voters(ids);
+                }
+                "configuration" => configuration = notation::configuration(value)?,
+                "max_append_bytes" => options.max_append_bytes = value.parse()?,
+                "max_inflight_messages" => options.max_inflight_messages = value.parse()?,
+                "max_inflight_bytes" => options.max_inflight_bytes = value.parse()?,
+                "max_uncommitted_bytes" => options.max_uncommitted_bytes = value.parse()?,
+                "max_command_bytes" => options.max_command_bytes = value.parse()?,
+                "max_recent_bytes" => options.max_recent_bytes = value.parse()?,
+                "max_early_bytes" => options.max_early_bytes = value.parse()?,
+                "snapshot_chunk_bytes" => options.snapshot_chunk_bytes = value.parse()?,
+                "max_waiting_reads" => options.max_waiting_reads = value.parse()?,
+                _ => return Err(format!("no setting is called {key}").into()),
+            }
+        }
+        self.rig.build(options, &configuration);
+        Ok(())
+    }
+
+    fn server(&mut self, id: NodeId, settings: &[(String, String)]) -> Done {
+        self.rig.crash(id);
+        let disk = &mut self.rig.server(id).disk;
+        for (key, value) in settings {
+            match key.as_str() {
+                "terms" => disk.entries = notation::entries_of_terms(value)?,
+                "entries" => disk.entries = notation::entries(value)?,
+                "term" => disk.hard_state.current_term = Term(value.parse()?),
+                "voted" => disk.hard_state.voted_for = Some(notation::node_id(value)?),
+                _ => return Err(format!("a disk has no {key}").into()),
+            }
+        }
+        disk.hard_state.current_term = disk.hard_state.current_term.max(disk.last().term);
+        self.rig.start(id);
+        Ok(())
+    }
+
+    // ---- Time ---------------------------------------------------------------------------------------
+
+    fn fire(&mut self, id: NodeId, as_leader: bool) -> Done {
+        let role = self.rig.node(id).role();
+        if (role == RoleKind::Leader) != as_leader {
+            return Err(format!("{id} is {role}").into());
+        }
+        self.rig.fire(id);
+        Ok(())
+    }
+
+    fn elect(&mut self, id: NodeId) -> Done {
+        self.fire(id, false)?;
+        self.stabilize()?;
+        if self.rig.node(id).role() != RoleKind::Leader {
+            return Err(format!("{id} was not elected").into());
+        }
+        Ok(())
+    }
+
+    fn pass_time(&mut self, milliseconds: u64, deliver: bool) -> Done {
+        let end = self.rig.now.after(milliseconds * 1_000);
+        for _ in 0..MAX_STEPS {
+            if deliver {
+                self.stabilize()?;
+            }
+            match self.rig.next_deadline() {
+                Some((at, id)) if at <= end => {
+                    self.rig.now = self.rig.now.max(at);
+                    self.rig.input(id, Node::on_time);
+                }
+                Some(_) | None => {
+                    self.rig.now = Time(end.0);
+                    return Ok(());
+                }
+            }
+        }
+        Err("time does not pass".into())
+    }
+
+    // ---- The wire -----------------------------------------------------------------------------------
+
+    /// Takes messages off the wire.
+    fn take(&mut self, link: &[u64], which: &[(String, String)]) -> Result<Vec<Envelope>, Box<dyn Error>> {
+        let selection = Selection::parse(link, which)?;
+        let mut taken = Vec::new();
+        for envelope in std::mem::take(&mut self.rig.wire) {
+            let wanted = selection.matches(&envelope) && taken.len() < selection.first;
+            if wanted { taken.push(envelope) } else { self.rig.wire.push(envelope) }
+        }
+        if taken.is_empty() { Err("no such message is on the wire".into()) } else { Ok(taken) }
+    }
+
+    fn deliver(&mut self, envelope: Envelope) {
+        let to = envelope.to;
+        if self.rig.server(to).node.is_some() {
+            self.rig.input(to, |node, now| node.step(now, envelope));
+        }
+    }
+
+    fn stabilize(&mut self) -> Done {
+        for _ in 0..MAX_STEPS {
+            if self.rig.wire.is_empty() {
+                return Ok(());
+            }
+            let envelope = self.rig.wire.remove(0);
+            self.deliver(envelope);
+        }
+        Err("the servers do not stop talking".into())
+    }
+
+    fn partition(&mut self, group: &[u64]) -> Done {
+        let group = group.iter().map(|&id| node_id(id)).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<NodeId> = self.rig.servers.keys().copied().collect();
+        for &from in &ids {
+            for &to in &ids {
+                if group.contains(&from) != group.contains(&to) {
+                    self.rig.cut.insert((from, to));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- To look at ---------------------------------------------------------------------------------
+
+    fn for_each(&mut self, id: Option<u64>, show: fn(NodeId, &Server) -> String) -> Done {
+        let ids = match id {
+            Some(id) => vec![node_id(id)?],
+            None => self.rig.servers.keys().copied().collect(),
+        };
+        for id in ids {
+            let line = show(id, self.rig.server(id));
+            self.rig.say(LineKind::Event, id, line);
+        }
+        Ok(())
+    }
+
+    fn status(_: NodeId, server: &Server) -> String {
+        let Some(node) = &server.node else { return "crashed".to_string() };
+        let status = node.status();
+        let leader = match status.leader_id {
+            Some(leader) if leader != status.id => format!(" of {leader}"),
+            Some(_) | None => String::new(),
+        };
+        let matches: Vec<String> = node.match_indexes().map(|(id, index)| format!("{id}={index}")).collect();
+        format!(
+            "{}{leader} {} last {} persisted {} commit {} applied {}{}{}",
+            status.role,
+            status.hard_state,
+            status.last,
+            status.persisted_index,
+            status.commit_index,
+            status.last_applied,
+            if matches.is_empty() { "" } else { " match " },
+            matches.join(" "),
+        )
+    }
+
+    fn log(_: NodeId, server: &Server) -> String {
+        let log = server.log();
+        let entries: Vec<String> = log.entries.iter().map(ToString::to_string).collect();
+        format!("{} [{}]", log.log_start, entries.join(" "))
+    }
+
+    fn terms(_: NodeId, server: &Server) -> String {
+        let terms = server.log().entries.into_iter().map(|entry| {
+            let configuration = matches!(entry.payload, Payload::Configuration(_));
+            format!("{}{}", entry.id.term, if configuration { "c" } else { "" })
+        });
+        terms.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn node_id(id: u64) -> Result<NodeId, Box<dyn Error>> {
+    Ok(NodeId::new(id).ok_or("no server has the id 0")?)
+}

@@ -1,0 +1,45 @@
+//! Runs the scripts in `tests/scripts`: scenes of the paper, and of what went wrong in other systems.
+//!
+//! A script is commands (`common/transcript_commands.rs`) and what the servers said, in the notation of
+//! the types. After every input the invariants of the node are checked, after every command those of the
+//! cluster, so a script is more than its text. `UPDATE_GOLDENFILES=1` writes the output anew; read the
+//! difference before you keep it.
+
+#[path = "common/transcript_checks.rs"]
+mod checks;
+#[path = "common/transcript_commands.rs"]
+mod commands;
+#[path = "common/transcript_disk.rs"]
+mod disk;
+#[path = "common/transcript_notation.rs"]
+mod notation;
+#[path = "common/transcript_rig.rs"]
+mod rig;
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+
+/// One test a script, so that each can be run by its name.
+macro_rules! transcripts {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let path = format!("{SCRIPTS}/{}", stringify!($name));
+                goldenscript::run(&mut commands::Runner::default(), path).expect("the script runs");
+            }
+        )*
+
+        #[test]
+        fn every_script_is_run() {
+            let listed: std::collections::BTreeSet<&str> = [$(stringify!($name)),*].into();
+            for file in std::fs::read_dir(SCRIPTS).expect("the scripts") {
+                let name = file.expect("a script").file_name();
+                assert!(listed.contains(name.to_str().expect("a plain name")), "{name:?} is not listed");
+            }
+        }
+    };
+}
+
+transcripts! {
+    a_cluster_of_three_elects_and_commits
+}
