@@ -105,7 +105,13 @@ impl Node {
     }
 
     fn count_votes(&mut self) {
-        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else { return };
+        let campaign = match &self.role {
+            Role::PreCandidate(campaign) => campaign,
+            // Its requests leave as soon as its own vote is durable, so answers can be here before word of
+            // that write is. They are kept, and counted with its own.
+            Role::Candidate(campaign) if self.durable_hard_state == self.hard_state => campaign,
+            Role::Candidate(_) | Role::Follower(_) | Role::Leader(_) => return,
+        };
         let result = vote_result(self.configuration(), &campaign.votes);
         // A lost campaign waits for word from a leader or for its own deadline, as an open one does.
         if result == VoteResult::Won {

@@ -1,0 +1,8 @@
+//! One test for each claim of the sources that Raft is described by: the course's notes, the extended
+//! paper and the dissertation. The number in a test's name is the claim's; § is the paper's unless said
+//! otherwise.
+
+#[path = "../common/cluster.rs"]
+mod cluster;
+
+mod elections;
