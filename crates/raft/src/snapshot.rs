@@ -110,6 +110,8 @@ impl Node {
             && let ProgressState::Snapshot { last_included: sent, offset, waiting_since } =
                 &mut progress.state
             && *sent == last_included
+            // That chunk is on its way: a doubled answer must not double all that follow.
+            && (*offset != next_offset || waiting_since.is_none())
         {
             // The receiver knows best where to go on: it may have started again and lost what it had.
             *offset = next_offset;
@@ -134,35 +136,52 @@ impl Node {
         done: bool,
     ) {
         let last_included = snapshot.last_included;
-        if self.is_installing() || last_included.term > self.current_term() {
+        if last_included.term > self.current_term() || !self.is_ready_for_chunk() {
             return;
         }
-        // An old snapshot must not take the state back. One whose last entry our log holds brings nothing:
-        // that entry is committed, and so is everything before it.
-        if last_included.index <= self.log.commit_index || self.log.matches(last_included) {
-            self.follow_commit(last_included.index);
-            let match_index = last_included.index;
-            let reply = SnapshotReply::Installed { match_index };
-            self.send(leader, Message::InstallSnapshotReply { last_included, reply });
+        if self.log_contains(last_included) {
+            self.decline_snapshot(leader, last_included);
             return;
         }
-        if self.incoming.as_ref().is_none_or(|incoming| incoming.snapshot.last_included != last_included) {
-            let step = IncomingStep::Receiving;
-            self.incoming =
-                Some(IncomingSnapshot { snapshot: snapshot.clone(), leader, next_offset: 0, step });
+        // Two servers' snapshots of one state need not be the same bytes: what came from another is no
+        // beginning of this one.
+        let goes_on = |incoming: &IncomingSnapshot| {
+            incoming.leader == leader && incoming.snapshot.last_included == last_included
+        };
+        let mut incoming = self.incoming.take().filter(goes_on).unwrap_or_else(|| IncomingSnapshot {
+            snapshot: snapshot.clone(),
+            leader,
+            next_offset: 0,
+            step: IncomingStep::Receiving,
+        });
+        if offset == incoming.next_offset {
+            incoming.next_offset += data.len() as u64;
+            incoming.step = IncomingStep::Storing { done };
+            self.effects.push_back(Effect::StoreSnapshotChunk { snapshot, offset, data, done });
+            self.incoming = Some(incoming);
+        } else {
+            // A chunk before this one was lost, or this one is doubled: say where to go on.
+            self.incoming = Some(incoming);
+            self.answer_chunk();
         }
-        let Some(incoming) = &mut self.incoming else { return };
-        incoming.leader = leader;
-        match incoming.step {
-            IncomingStep::Receiving if offset == incoming.next_offset => {
-                incoming.next_offset += data.len() as u64;
-                incoming.step = IncomingStep::Storing { done };
-                self.effects.push_back(Effect::StoreSnapshotChunk { snapshot, offset, data, done });
-            }
-            // A chunk that was lost before, or doubled: say where to go on.
-            IncomingStep::Receiving => self.answer_chunk(),
-            IncomingStep::Storing { .. } | IncomingStep::Installing => {}
-        }
+    }
+
+    /// One chunk is kept at a time; the leader asks again for what came too early.
+    fn is_ready_for_chunk(&self) -> bool {
+        self.incoming.as_ref().is_none_or(|incoming| incoming.step == IncomingStep::Receiving)
+    }
+
+    /// Whether a snapshot up to `last_included` brings nothing new. What it holds is committed, so the same
+    /// entry in our log has nothing but committed entries before it.
+    fn log_contains(&self, last_included: EntryId) -> bool {
+        last_included.index <= self.log.commit_index || self.log.matches(last_included)
+    }
+
+    /// An old snapshot must not take the state back, nor cut off what the log holds behind it.
+    fn decline_snapshot(&mut self, leader: NodeId, last_included: EntryId) {
+        self.follow_commit(last_included.index);
+        let reply = SnapshotReply::Installed { match_index: last_included.index };
+        self.send(leader, Message::InstallSnapshotReply { last_included, reply });
     }
 
     fn answer_chunk(&mut self) {
@@ -185,11 +204,17 @@ impl Node {
             self.answer_chunk();
             return;
         }
-        // Meanwhile the log itself may have got further.
-        if last_included.index <= self.log.commit_index {
+        // Meanwhile another leader's entries may have come: to put the snapshot in their place would take
+        // back what was acknowledged. The transcript
+        // `a_snapshot_does_not_cut_off_what_the_log_has_since_received` plays it.
+        let leader = incoming.leader;
+        if self.log_contains(last_included) {
             self.incoming = None;
+            self.decline_snapshot(leader, last_included);
             return;
         }
+        assert!(!matches!(self.role, Role::Leader(_)), "a leader has all that is committed (paper §5.4.3)");
+        let Some(incoming) = &mut self.incoming else { return };
         incoming.step = IncomingStep::Installing;
         let snapshot = incoming.snapshot.clone();
         if let Role::PreCandidate(_) | Role::Candidate(_) = self.role {

@@ -42,4 +42,7 @@ macro_rules! transcripts {
 
 transcripts! {
     a_cluster_of_three_elects_and_commits
+    a_snapshot_arrives_in_chunks
+    a_snapshot_begins_anew_with_another_leader
+    a_snapshot_does_not_cut_off_what_the_log_has_since_received
 }
