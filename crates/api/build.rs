@@ -5,7 +5,7 @@ use std::error::Error;
 use prost_types::FileDescriptorSet;
 
 const PROTO_FOLDER: &str = "proto";
-const PROTO_FILES: [&str; 1] = ["proto/rpc.proto"];
+const PROTO_FILES: [&str; 2] = ["proto/rpc.proto", "proto/peer.proto"];
 
 /// Fields whose names in etcd's files would come out mangled (`peer_ur_ls`). Names are not on the wire.
 const RENAMED: [(&str, &str); 2] = [("peerURLs", "peer_urls"), ("clientURLs", "client_urls")];

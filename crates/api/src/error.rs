@@ -7,6 +7,7 @@
 //!
 //! Source: etcd 3.7.3, `api/v3rpc/rpctypes/error.go`; `tests/etcd_3_7_3_errors.tsv` was taken from there.
 
+use tenure_replica::Failure;
 use tenure_store::Rejection;
 use tonic::{Code, Status};
 
@@ -164,6 +165,19 @@ impl From<Rejection> for ApiError {
     }
 }
 
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoLeader => Self::NoLeader,
+            Failure::LeaderChanged => Self::LeaderChanged,
+            Failure::TooManyRequests => Self::TooManyRequests,
+            Failure::TooLarge => Self::RequestTooLarge,
+            Failure::TimedOut => Self::Timeout,
+            Failure::TimedOutLeaderFailed => Self::TimeoutDueToLeaderFail,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +211,23 @@ mod tests {
         theirs.sort();
         assert_eq!(ours, theirs);
         assert_eq!(ours.len(), 66);
+    }
+
+    #[test]
+    fn what_was_certainly_not_done_and_what_is_unknown_have_errors_of_their_own() {
+        for (failure, error) in [
+            (Failure::NoLeader, ApiError::NoLeader),
+            (Failure::LeaderChanged, ApiError::LeaderChanged),
+            (Failure::TooManyRequests, ApiError::TooManyRequests),
+            (Failure::TooLarge, ApiError::RequestTooLarge),
+            (Failure::TimedOut, ApiError::Timeout),
+            (Failure::TimedOutLeaderFailed, ApiError::TimeoutDueToLeaderFail),
+        ] {
+            assert_eq!(ApiError::from(failure), error);
+            // Clients repeat a write on the texts of the one kind, and give up on those of the other.
+            let says_unknown = error.message().contains("timed out");
+            assert_eq!(says_unknown, !failure.is_certainly_not_done(), "{failure:?}");
+        }
     }
 
     #[test]

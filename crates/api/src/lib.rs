@@ -3,6 +3,7 @@
 //! - [`pb`]: the generated messages and gRPC services of etcd v3;
 //! - [`request`]: from a client's messages to the store's requests;
 //! - [`response`]: from the store's answers to a client's messages;
+//! - [`peer`]: what the members say to each other, in frames;
 //! - [`error`]: the one table of errors, with etcd's exact codes and texts.
 //!
 //! This crate does *not* know: sockets, tasks, clocks, who leads, what a request means. It only translates,
@@ -15,6 +16,8 @@ pub mod pb;
 
 pub mod request;
 pub mod response;
+
+pub mod peer;
 
 pub mod error;
 

@@ -11,3 +11,9 @@ pub mod mvccpb {
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
+
+/// The frames between members (`tenure.peer.v1`); [`crate::peer`] checks what they hold.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+pub(crate) mod peer {
+    tonic::include_proto!("tenure.peer.v1");
+}
