@@ -297,7 +297,7 @@ impl Node {
         }
         // Up to our commit index the leader's log agrees with ours (Leader Completeness, paper §5.4.3), be
         // it compacted here or not.
-        let slice = slice.above(self.log.id_at(self.log.commit_index));
+        let Some(slice) = slice.above(self.log.id_at(self.log.commit_index)) else { return };
         let Some(verified) = self.splice(slice.clone()) else {
             self.reject_append(leader, slice);
             return;

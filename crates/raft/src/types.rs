@@ -247,15 +247,20 @@ impl LogSlice {
         self.entries.iter().map(Entry::size_bytes).sum()
     }
 
-    /// Drops what lies at or below `floor`, an entry that the slice is known to agree with.
-    #[must_use]
-    pub(crate) fn above(mut self, floor: EntryId) -> LogSlice {
-        if self.prev.index < floor.index {
-            let dropped = (floor.index.0 - self.prev.index.0).min(self.entries.len() as u64);
-            self.entries.drain(..dropped as usize);
-            self.prev = floor;
+    /// Drops what lies at or below `floor`, an entry that no leader's log can lack. None if the slice names
+    /// another entry in its place: then no leader made it.
+    pub(crate) fn above(mut self, floor: EntryId) -> Option<LogSlice> {
+        let Some(dropped) = floor.index.0.checked_sub(self.prev.index.0) else { return Some(self) };
+        let at_floor = match dropped.checked_sub(1) {
+            Some(position) => self.entries.get(position as usize).map(|entry| entry.id),
+            None => Some(self.prev),
+        };
+        if at_floor.is_some_and(|id| id != floor) {
+            return None;
         }
-        self
+        self.entries.drain(..self.entries.len().min(dropped as usize));
+        self.prev = floor;
+        Some(self)
     }
 }
 

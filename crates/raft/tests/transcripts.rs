@@ -45,4 +45,5 @@ transcripts! {
     a_snapshot_arrives_in_chunks
     a_snapshot_begins_anew_with_another_leader
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
+    an_append_that_contradicts_what_is_committed_is_ignored
 }
