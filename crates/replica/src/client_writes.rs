@@ -19,8 +19,9 @@ use crate::job::{Failure, RequestId};
 /// Where a write is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// In no log. It may be offered to a leader from `not_before` on.
-    Parked { not_before: Time },
+    /// In no log. It may be offered to a leader from `not_before` on, or to one of a term later than
+    /// `refused_in` at once.
+    Parked { not_before: Time, refused_in: Term },
     /// Offered to the leader of `term`.
     Proposed { term: Term, attempt: u64 },
 }
@@ -75,7 +76,7 @@ impl ClientWrites {
     /// Takes a new write; it is parked.
     pub(crate) fn insert(&mut self, now: Time, deadline: Time, request: RequestId, command: &Command) {
         let command = encode(self.origin(0), command);
-        let stage = Stage::Parked { not_before: now };
+        let stage = Stage::Parked { not_before: now, refused_in: Term(0) };
         self.writes.insert(request, Write { command, deadline, stage, lost_leader: false });
         self.parked += 1;
     }
@@ -101,7 +102,7 @@ impl ClientWrites {
             return Time::NEVER;
         }
         let parked = self.writes.values().filter_map(|write| match write.stage {
-            Stage::Parked { not_before } => Some(not_before),
+            Stage::Parked { not_before, .. } => Some(not_before),
             Stage::Proposed { .. } => None,
         });
         parked.min().unwrap_or(Time::NEVER)
@@ -121,9 +122,9 @@ impl ClientWrites {
             if left == 0 {
                 break;
             }
-            let Stage::Parked { not_before } = write.stage else { continue };
+            let Stage::Parked { not_before, refused_in } = write.stage else { continue };
             left -= 1;
-            if not_before <= now {
+            if not_before <= now || refused_in < term {
                 offered.push(request);
             }
         }
@@ -147,8 +148,10 @@ impl ClientWrites {
     /// The leader did not take the attempt, and never will: the write may be offered again.
     pub(crate) fn refused(&mut self, attempt: u64, not_before: Time) {
         let Some(request) = self.attempts.remove(&attempt) else { return };
-        if let Some(write) = self.writes.get_mut(&request) {
-            write.stage = Stage::Parked { not_before };
+        if let Some(write) = self.writes.get_mut(&request)
+            && let Stage::Proposed { term: refused_in, .. } = write.stage
+        {
+            write.stage = Stage::Parked { not_before, refused_in };
             self.parked += 1;
         }
     }
@@ -188,7 +191,7 @@ impl ClientWrites {
             if let Stage::Proposed { term: proposed, attempt } = write.stage
                 && proposed < term
             {
-                write.stage = Stage::Parked { not_before: now };
+                write.stage = Stage::Parked { not_before: now, refused_in: proposed };
                 write.lost_leader = true;
                 self.attempts.remove(&attempt);
                 self.parked += 1;

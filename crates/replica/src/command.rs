@@ -59,7 +59,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Option<(Origin, Command)> {
 }
 
 /// Reads only who waits for it.
-fn decode_origin(bytes: &Bytes) -> Option<Origin> {
+pub(crate) fn decode_origin(bytes: &Bytes) -> Option<Origin> {
     let mut input = bytes.get(..ORIGIN_BYTES)?;
     let member = NodeId::new(input.get_u64_le())?;
     Some(Origin { member, boot: input.get_u64_le(), attempt: input.get_u64_le() })

@@ -108,7 +108,7 @@ pub fn claim<D: Disk>(
     let path = disk.path_of(FILE);
     let io = |source| IdentityError::Io { path: disk.path_of(FILE), source };
     let names = disk.list().map_err(io)?;
-    let identity = if names.iter().any(|name| name == FILE) {
+    let identity = if exists(&names) {
         let found = read(disk)?;
         if (found.cluster_id, found.member_id) != (cluster_id, member_id) {
             return Err(IdentityError::Foreign {
@@ -127,6 +127,11 @@ pub fn claim<D: Disk>(
     };
     write(disk, &identity).map_err(io)?;
     Ok(identity)
+}
+
+/// Whether one of these files is an identity.
+pub(crate) fn exists(names: &[String]) -> bool {
+    names.iter().any(|name| name == FILE)
 }
 
 /// Reads the identity of a directory that has one.

@@ -36,5 +36,5 @@ pub use job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Repl
 pub use log_worker::{Begun, LogWorker};
 pub use message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
 pub use options::Options;
-pub use recovery::{RecoveryError, Start, Started, start};
+pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
 pub use replica::{Replica, ReplicaStatus};

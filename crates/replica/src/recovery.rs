@@ -24,6 +24,15 @@ pub enum RecoveryError {
     /// The checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFault),
+    /// The directory has an identity, and no log.
+    #[error(
+        "{path} has no log, but this member had one: it has forgotten what it acknowledged. Remove the member \
+         from the cluster, empty its data directory and add it again"
+    )]
+    LogMissing {
+        /// Where the log should be.
+        path: std::path::PathBuf,
+    },
     /// Both are whole, and do not belong together.
     #[error("the log and the checkpoint do not fit together: {0}")]
     Mismatch(String),
@@ -54,6 +63,29 @@ pub struct Started<D: Disk> {
     pub checkpoints: CheckpointWorker<D>,
     /// Bytes of an unfinished write that were cut off the log's end, to report.
     pub torn_tail: Option<tenure_wal::TornTail>,
+}
+
+/// To be called before [`identity::claim`](crate::identity::claim): makes the log of a new directory before
+/// its identity, so that an identity without a log means that the log was lost. Such a member has forgotten
+/// what it acknowledged and whom it voted for, and must not start.
+pub fn prepare_log<D: Disk>(
+    identity_disk: &D,
+    log_disk: D,
+    log_options: tenure_wal::Options,
+) -> Result<(), RecoveryError> {
+    let list = |disk: &D| {
+        disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source })
+    };
+    let has_identity = crate::identity::exists(&list(identity_disk)?);
+    let has_log = !list(&log_disk)?.is_empty();
+    match (has_identity, has_log) {
+        (true, false) => Err(RecoveryError::LogMissing { path: log_disk.path_of(".") }),
+        (true, true) => Ok(()),
+        (false, _) => {
+            Wal::open(log_disk, log_options)?;
+            Ok(())
+        }
+    }
 }
 
 /// Recovers a member from its two directories.

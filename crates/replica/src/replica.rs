@@ -190,6 +190,17 @@ impl Replica {
         self.node.on_unreachable(self.now, peer);
     }
 
+    /// A message that was given out to be sent has certainly not left, and never will.
+    pub fn on_not_sent(&mut self, now: Time, message: PeerMessage) {
+        self.observe(now);
+        if let PeerMessage::Forward(Forward { commands, .. }) = message {
+            let later = self.now.after(self.options.forward_retry_us);
+            for origin in commands.iter().filter_map(command::decode_origin) {
+                self.writes.refused(origin.attempt, later);
+            }
+        }
+    }
+
     // ---- Time and workers ---------------------------------------------------------------------------
 
     /// Time has passed.

@@ -83,8 +83,10 @@ impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            // What has no UTF-8 name is not ours.
-            if let Ok(name) = entry?.file_name().into_string()
+            let entry = entry?;
+            // What has no UTF-8 name is not ours, and directories are no part of a flat one.
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
                 && name != LOCK_FILE
             {
                 names.push(name);
