@@ -98,6 +98,7 @@ fn the_process_may_die_during_any_change_and_the_power_fail_later() {
         disk.fail_power_after(changes);
         let (model, through) = run(&disk, SMALL);
         disk.crash(Crash::Process, 0);
+        let crashed = disk.fork();
         let pair = reopen(&disk, model);
         // What recovery has returned is durable, though it was not synced by those who wrote it.
         let model = pair.model.clone();
@@ -105,6 +106,11 @@ fn the_process_may_die_during_any_change_and_the_power_fail_later() {
             let disk = disk.fork();
             disk.crash(Crash::Power, seed);
             reopen(&disk, model.clone());
+        }
+        // Nor does what comes after it rest on anything that the dead process had left undone.
+        for seed in 0..10 {
+            let disk = crashed.fork();
+            go_on(reopen(&disk, model.clone()), &disk, seed);
         }
         if through {
             break;

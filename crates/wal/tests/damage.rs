@@ -136,7 +136,14 @@ fn a_record_at_the_wrong_place_is_not_believed() {
     file.sync().expect("nothing fails");
     let misdirected = open(&disk).expect("the copy is ignored");
     assert_eq!(misdirected, small_log().1);
-    // A whole segment that is a copy of another is damage.
+    // A segment under the name of another is damage, even if it is the only one.
+    let (disk, _) = small_log();
+    disk.rename(&segment(1), &segment(7)).expect("there");
+    disk.remove(&segment(2)).expect("there");
+    disk.remove(&segment(3)).expect("there");
+    let text = open(&disk).expect_err("it is not segment 7").to_string();
+    assert!(text.contains("it holds the header of segment 1"), "{text}");
+    // So is a copy of another.
     let (disk, _) = small_log();
     disk.place(&segment(2), &disk.content(&segment(1)).expect("there"));
     assert!(matches!(open(&disk), Err(WalError::Corrupt { .. })));
@@ -239,6 +246,53 @@ fn what_was_cut_off_never_comes_back() {
         assert_eq!(recovered.torn_tail, None);
         wal = reopened;
     }
+}
+
+#[test]
+fn a_sound_record_behind_the_cut_is_not_read_on_from_a_new_one() {
+    let disk = MemoryDisk::new();
+    let (mut wal, _) = Wal::open(disk.clone(), SMALL).expect("nothing fails");
+    wal.append(Some(hard_state(1, 0)), &[record(1, 1, vec![1; 1088])]).expect("nothing fails");
+    wal.append(None, &[record(2, 1, vec![2; 100])]).expect("nothing fails");
+    // The first is lost with its first sector, the second stays.
+    let mut sector = 0;
+    disk.crash_choosing(Crash::Power, &mut |bound| {
+        sector += 1;
+        if sector == 1 { 0 } else { bound - 1 }
+    });
+    let (mut wal, recovered) = Wal::open(disk.clone(), SMALL).expect("a torn tail");
+    assert_eq!(recovered.entries.len(), 0);
+    // Opening has taken 88 bytes, so this record ends exactly where the one that was cut off begins.
+    let entry = record(1, 1, vec![1; 1000]);
+    wal.append(Some(hard_state(1, 0)), std::slice::from_ref(&entry)).expect("nothing fails");
+    drop(wal);
+    disk.crash(Crash::Process, 0);
+    let (_, recovered) = Wal::open(disk, SMALL).expect("the old record is no damage");
+    assert_eq!(recovered.entries, [entry]);
+}
+
+#[test]
+fn a_record_exchanged_for_another_of_the_same_place_is_noticed() {
+    // Two futures of one disk. In each a record is written at the same place, and one after it.
+    let disk = MemoryDisk::new();
+    let (wal, _) = Wal::open(disk.clone(), SMALL).expect("nothing fails");
+    drop(wal);
+    disk.crash(Crash::Process, 0);
+    let write = |disk: &MemoryDisk, byte: u8| {
+        let (mut wal, _) = Wal::open(disk.clone(), SMALL).expect("nothing fails");
+        wal.append(Some(hard_state(1, 0)), &[record(1, 1, vec![byte; 300])]).expect("nothing fails");
+        wal.append(None, &[record(2, 1, vec![byte; 300])]).expect("nothing fails");
+        disk.content(&segment(1)).expect("there")
+    };
+    let (one, other) = (write(&disk.fork(), 1), write(&disk.fork(), 2));
+    // Two openings, then the first record; nothing vouches for it yet but the record after it.
+    let first_record = HEADER_BYTES + 2 * 88..HEADER_BYTES + 2 * 88 + 408;
+    let mut mixed = one.clone();
+    mixed[first_record.clone()].copy_from_slice(&other[first_record]);
+    assert!(mixed != one && mixed != other);
+    disk.place(&segment(1), &mixed);
+    let text = open(&disk).expect_err("the second does not follow the first").to_string();
+    assert!(text.contains("the record does not continue the one before it"), "{text}");
 }
 
 /// Overwrites a stretch of a file, durably, and opens the log. It must be refused or whole, unless the
