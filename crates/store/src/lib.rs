@@ -23,6 +23,7 @@ mod overlap;
 
 mod history;
 mod interval;
+mod invariants;
 mod record;
 mod state;
 mod state_hash;

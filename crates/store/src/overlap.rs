@@ -142,3 +142,81 @@ impl Spans {
 fn reaches(end: Option<&[u8]>, key: &[u8]) -> bool {
     end.is_none_or(|end| key < end)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{DeleteRangeRequest, PutRequest};
+
+    fn put(key: &'static str) -> RequestOp {
+        RequestOp::Put(PutRequest { key: key.into(), ..PutRequest::default() })
+    }
+
+    fn delete(key: &'static str, range_end: &'static str) -> RequestOp {
+        RequestOp::DeleteRange(DeleteRangeRequest {
+            key: key.into(),
+            range_end: range_end.into(),
+            prev_kv: false,
+        })
+    }
+
+    fn inner(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
+        RequestOp::Txn(TxnRequest { compare: Vec::new(), success, failure })
+    }
+
+    fn check_ops(success: Vec<RequestOp>) -> Result<(), Rejection> {
+        check(&TxnRequest { success, ..TxnRequest::default() })
+    }
+
+    const REFUSED: Result<(), Rejection> = Err(Rejection::DuplicateKey);
+
+    /// etcd 3.7.3 accepts the first of these and refuses the second.
+    #[test]
+    fn the_order_of_transactions_within_does_not_matter() {
+        let put = || inner(vec![put("k")], vec![]);
+        let delete = || inner(vec![], vec![delete("a", "z")]);
+        assert_eq!(check_ops(vec![put(), delete()]), REFUSED);
+        assert_eq!(check_ops(vec![delete(), put()]), REFUSED);
+    }
+
+    /// etcd 3.7.3 accepts both.
+    #[test]
+    fn a_range_without_an_end_holds_all_keys_after_its_first() {
+        assert_eq!(check_ops(vec![delete("b", "\0"), put("c")]), REFUSED);
+        assert_eq!(check_ops(vec![put("b"), delete("b", "\0")]), REFUSED);
+        assert_eq!(check_ops(vec![put("a"), delete("b", "\0")]), Ok(()));
+    }
+
+    #[test]
+    fn spans_that_overlap_become_one() {
+        let mut spans = Spans::default();
+        for (key, end) in [("d", "f"), ("a", "c"), ("h", ""), ("b", "e"), ("x", "w"), ("q", "\0"), ("r", "s")]
+        {
+            spans.insert(&Interval::parse(key.as_bytes(), end.as_bytes()));
+        }
+        let expected: [(&[u8], Option<&[u8]>); 3] = [(b"a", Some(b"f")), (b"h", Some(b"h\0")), (b"q", None)];
+        let spans: Vec<_> = spans.0.iter().map(|(start, end)| (start.as_slice(), end.as_deref())).collect();
+        assert_eq!(spans, expected);
+    }
+
+    /// Each put with each deleted range would be a hundred million comparisons.
+    #[test]
+    fn ten_thousand_puts_and_ranges_are_compared_in_no_time() {
+        let key = |n: usize| Bytes::from(format!("{n:08}"));
+        let puts = (0..10_000).map(|n| {
+            let request = PutRequest { key: key(2 * n), ..PutRequest::default() };
+            inner(vec![RequestOp::Put(request)], vec![])
+        });
+        let deletes = (0..10_000).map(|n| {
+            let request =
+                DeleteRangeRequest { key: key(2 * n + 1), range_end: key(2 * n + 2), prev_kv: false };
+            inner(vec![], vec![RequestOp::DeleteRange(request)])
+        });
+        let mut ops: Vec<RequestOp> = puts.chain(deletes).collect();
+        assert_eq!(check_ops(ops.clone()), Ok(()));
+        ops.push(put("00000400"));
+        assert_eq!(check_ops(ops), REFUSED);
+    }
+}

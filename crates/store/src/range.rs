@@ -74,14 +74,24 @@ fn limit(request: &RangeRequest) -> usize {
 
 /// How many pairs are needed to fill the answer and to know whether there are more.
 ///
-/// With no sort order etcd stops here even if there is a sort target: it then sorts only the first pairs by
-/// key. Clients that mean the first by target give the order too, and get it; the others get what etcd gives.
+/// With no sort order etcd stops here even if there is a sort target, and then sorts only the first pairs by
+/// key (unless a filter makes it look at all of them). Clients that mean the first by target give the order
+/// too, and get it; the others get what etcd gives.
 fn fetch_cap(request: &RangeRequest) -> usize {
-    let in_key_order = match (request.sort_order, request.sort_target) {
-        (SortOrder::None, _) | (SortOrder::Ascend, SortTarget::Key) => true,
+    let stops_early = match (request.sort_order, request.sort_target) {
+        (SortOrder::None | SortOrder::Ascend, SortTarget::Key) => true,
+        (SortOrder::None, _) => !has_filters(request),
         (SortOrder::Ascend | SortOrder::Descend | SortOrder::Unknown, _) => false,
     };
-    if request.limit > 0 && in_key_order { limit(request).saturating_add(1) } else { usize::MAX }
+    if request.limit > 0 && stops_early { limit(request).saturating_add(1) } else { usize::MAX }
+}
+
+fn has_filters(request: &RangeRequest) -> bool {
+    let RangeRequest { min_mod_revision, max_mod_revision, min_create_revision, max_create_revision, .. } =
+        request;
+    [min_mod_revision, max_mod_revision, min_create_revision, max_create_revision]
+        .iter()
+        .any(|&&filter| filter != 0)
 }
 
 fn passes_filters(kv: &KeyValue, request: &RangeRequest) -> bool {

@@ -62,6 +62,10 @@ impl Record {
         Arc::new(Self { revision, key, change, previous, hash })
     }
 
+    pub(crate) fn hash_from_scratch(&self) -> u64 {
+        state_hash::of_record(self.revision, &self.key, &self.change)
+    }
+
     pub(crate) fn is_tombstone(&self) -> bool {
         match self.change {
             Change::Put { .. } => false,

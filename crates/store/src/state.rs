@@ -347,3 +347,35 @@ impl State {
         }
     }
 }
+
+/// For the invariants.
+impl State {
+    pub(crate) fn tombstones(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.dead.values()
+    }
+
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.bases.values()
+    }
+
+    /// Panics if the sums kept up with every change are not those of what is there.
+    pub(crate) fn check_totals(&self) {
+        let hash_sum = |records: &mut dyn Iterator<Item = &Arc<Record>>| {
+            records.fold(0_u64, |sum, record| sum.wrapping_add(record.hash_from_scratch()))
+        };
+        let is_superseded = |record: &&Arc<Record>| {
+            self.latest(&record.key).is_none_or(|latest| latest.revision != record.revision)
+        };
+        let history = || self.changes_from(self.compact_revision);
+        let superseded = self.bases.values().chain(history().filter(is_superseded));
+        let totals = Totals {
+            live_hash: hash_sum(&mut self.live.values()),
+            bases_hash: hash_sum(&mut self.bases.values()),
+            history_hash: hash_sum(&mut history()),
+            members_hash: self.members().map(state_hash::of_member).fold(0, u64::wrapping_add),
+            live_bytes: self.live.values().map(|record| record.size_bytes()).sum(),
+            superseded_bytes: superseded.map(|record| record.size_bytes()).sum(),
+        };
+        assert!(totals == self.totals, "the totals are those of the records: {totals:?} {:?}", self.totals);
+    }
+}

@@ -1,5 +1,6 @@
 //! The state machine: entries in, answers out.
 
+use crate::invariants;
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::txn::Plan;
@@ -89,6 +90,12 @@ impl Store {
         let response = plan.execute(&mut writer);
         *changes = writer.finish();
         Ok(Response::Txn(response))
+    }
+
+    /// Panics with the rule that the state breaks, if it breaks one; for tests and simulations. Computes every
+    /// sum from scratch, so it takes time in proportion to the state.
+    pub fn check_invariants(&self) {
+        invariants::check(&self.state);
     }
 
     /// The state as it is now, for readers; costs a few counters, and later changes do not show in it.

@@ -1,0 +1,136 @@
+//! What the callers of the store can rely on, and what they must not do.
+
+mod common;
+
+use bytes::Bytes;
+use tenure_store::{
+    Command, DecodeError, Limits, MAX_TXN_DEPTH, PutRequest, RangeRequest, Rejection, RequestOp, Store,
+    TxnRequest, check,
+};
+
+fn put(key: &'static str, value: Bytes) -> Command {
+    Command::Put(PutRequest { key: key.into(), value, ..PutRequest::default() })
+}
+
+fn nested(depth: usize) -> Command {
+    let innermost = TxnRequest::default();
+    let txn = (1..depth)
+        .fold(innermost, |txn, _| TxnRequest { success: vec![RequestOp::Txn(txn)], ..TxnRequest::default() });
+    Command::Txn(txn)
+}
+
+#[test]
+#[should_panic(expected = "entries are applied in order: 3 comes where 2 should")]
+fn an_entry_cannot_be_left_out() {
+    let mut store = Store::new();
+    store.apply_nothing(1);
+    store.apply_nothing(3);
+}
+
+#[test]
+#[should_panic(expected = "entries are applied in order: 1 comes where 2 should")]
+fn an_entry_cannot_be_applied_twice() {
+    let mut store = Store::new();
+    let _ = store.apply(1, &put("a", Bytes::new()));
+    let _ = store.apply(1, &put("a", Bytes::new()));
+}
+
+#[test]
+fn an_entry_without_a_command_moves_only_the_index() {
+    let mut store = Store::new();
+    let before = store.state_hash();
+    store.apply_nothing(1);
+    assert_eq!((store.applied_index(), store.revision(), store.state_hash()), (1, 1, before));
+}
+
+/// A slice of the entry would keep the whole buffer that it came in.
+#[test]
+fn keys_and_values_are_copied_out_of_the_entry() {
+    let entry = Bytes::from(vec![7_u8; 1000]);
+    let mut store = Store::new();
+    let request = PutRequest { key: entry.slice(..10), value: entry.slice(10..), ..PutRequest::default() };
+    let _ = store.apply(1, &Command::Put(request));
+    assert!(entry.is_unique(), "the store holds no part of the entry");
+}
+
+#[test]
+fn a_snapshot_may_go_to_another_thread() {
+    fn can_travel<T: Send + Sync + Clone + 'static>(_: &T) {}
+    can_travel(&Store::new().snapshot());
+}
+
+#[test]
+fn transactions_are_nested_to_a_bound_and_not_deeper() {
+    let limits = Limits { max_txn_ops: usize::MAX };
+    let mut bytes = Vec::new();
+    nested(MAX_TXN_DEPTH).encode(&mut bytes);
+    assert_eq!(check(&nested(MAX_TXN_DEPTH), &limits), Ok(()));
+    assert_eq!(Command::decode(&bytes.into()), Ok(nested(MAX_TXN_DEPTH)));
+
+    let mut bytes = Vec::new();
+    nested(MAX_TXN_DEPTH + 1).encode(&mut bytes);
+    assert_eq!(check(&nested(MAX_TXN_DEPTH + 1), &limits), Err(Rejection::TooManyOps));
+    assert_eq!(Command::decode(&bytes.into()), Err(DecodeError::TooDeep));
+}
+
+/// The bytes of this many transactions within each other would overflow the stack of a decoder without bound.
+#[test]
+fn a_million_transactions_within_each_other_are_refused() {
+    let mut bytes = vec![1, 3];
+    bytes.extend([0, 1, 3].repeat(1_000_000));
+    assert_eq!(Command::decode(&bytes.into()), Err(DecodeError::TooDeep));
+}
+
+/// The count says four thousand million operations, the entry has none.
+#[test]
+fn a_count_beyond_the_entry_allocates_nothing() {
+    let bytes = Bytes::from_static(&[1, 3, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(Command::decode(&bytes), Err(DecodeError::Truncated("list")));
+}
+
+#[test]
+fn a_command_of_a_later_format_is_refused_by_name() {
+    assert_eq!(Command::decode(&Bytes::from_static(&[2, 1])), Err(DecodeError::UnknownVersion(2)));
+}
+
+/// etcd answers such a transaction from local state, which the client did not ask for.
+#[test]
+fn a_transaction_of_comparisons_alone_is_no_stale_read() {
+    assert!(TxnRequest::default().is_read_only());
+    assert!(!TxnRequest::default().is_serializable());
+    let read = |serializable| RequestOp::Range(RangeRequest { serializable, ..RangeRequest::default() });
+    let txn = |success| TxnRequest { success, ..TxnRequest::default() };
+    assert!(txn(vec![read(true), read(true)]).is_serializable());
+    assert!(!txn(vec![read(true), read(false)]).is_serializable());
+    assert!(
+        !txn(vec![RequestOp::Txn(TxnRequest::default())]).is_read_only(),
+        "one within counts as a write, as in etcd"
+    );
+}
+
+#[test]
+#[should_panic(expected = "a transaction that writes goes through the log")]
+fn a_snapshot_runs_no_transaction_that_writes() {
+    let put = RequestOp::Put(PutRequest { key: "a".into(), ..PutRequest::default() });
+    let txn = TxnRequest { success: vec![put], ..TxnRequest::default() };
+    let _ = Store::new().snapshot().read_txn(&txn);
+}
+
+/// The hash is compared between members of different versions of Tenure, so what it is of a given state may
+/// never change unnoticed.
+#[test]
+fn the_state_hash_is_the_same_in_every_version() {
+    assert_eq!(Store::new().state_hash().to_string(), "322b48f3068dc6d5");
+    let mut machine = common::Machine::new(Limits::default());
+    for line in [
+        "put k=a v=1",
+        "put k=a v=2",
+        "del k=a",
+        "put k=b v=12345678",
+        "compact rev=3",
+        "member id=1 name=m1",
+    ] {
+        machine.run(&common::parse::operation(line));
+    }
+    assert_eq!(machine.store.state_hash().to_string(), "087e46ff079fa8b0");
+}
