@@ -11,8 +11,11 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use tenure_api::pb::etcdserverpb::kv_client::KvClient;
 use tenure_api::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
-use tenure_api::pb::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
+use tenure_api::pb::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RangeStreamResponse,
+};
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 use super::connection::{self, Kind};
 use super::options::Options;
@@ -96,6 +99,9 @@ pub(crate) struct GetArguments {
     /// Leave out keys last put after this revision
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     max_mod_rev: i64,
+    /// Have the answer sent in pieces (by servers that speak etcd 3.7)
+    #[arg(long)]
+    stream: bool,
 }
 
 /// Arguments of `del`.
@@ -188,11 +194,30 @@ pub(crate) async fn put(options: &Options, arguments: PutArguments) -> Result<()
 /// `tenure get`.
 pub(crate) async fn get(options: &Options, arguments: GetArguments) -> Result<(), Failure> {
     let (count_only, values_only) = (arguments.count_only, arguments.print_value_only);
+    let in_pieces = arguments.stream;
     let request = arguments.into_request()?;
     let printer = KvPrinter::for_get(options, count_only, values_only)?;
-    let call = async |channel| client(options, channel).range(request.clone()).await;
+    let call = async |channel| {
+        let mut client = client(options, channel);
+        if in_pieces {
+            put_together(client.range_stream(request.clone()).await?.into_inner()).await
+        } else {
+            Ok(client.range(request.clone()).await?.into_inner())
+        }
+    };
     let response = connection::request(options, Kind::Read, call).await?;
-    print(&printer.get(response.get_ref()))
+    print(&printer.get(&response))
+}
+
+/// The one answer that a streamed range is sent in pieces of: the last piece has all but the pairs.
+async fn put_together(mut pieces: Streaming<RangeStreamResponse>) -> Result<RangeResponse, Status> {
+    let mut whole = RangeResponse::default();
+    while let Some(piece) = pieces.message().await? {
+        let RangeResponse { header, kvs, more, count } = piece.range_response.unwrap_or_default();
+        whole.kvs.extend(kvs);
+        whole = RangeResponse { header: header.or(whole.header), kvs: whole.kvs, more, count };
+    }
+    Ok(whole)
 }
 
 /// `tenure del`.
