@@ -46,4 +46,7 @@ transcripts! {
     a_snapshot_begins_anew_with_another_leader
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
     an_append_that_contradicts_what_is_committed_is_ignored
+    figure_7_six_followers_are_brought_into_line
+    figure_8_an_entry_of_an_earlier_term_does_not_commit_by_counting
+    figure_8e_an_entry_of_its_own_term_commits_the_earlier_ones
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use goldenscript::Context;
 use tenure_raft::{
-    Configuration, Effect, Envelope, Index, Node, NodeId, Options, Payload, RoleKind, Term, Time,
+    Configuration, Effect, Envelope, Index, Message, Node, NodeId, Options, Payload, RoleKind, Term, Time,
 };
 
 use super::notation;
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Campaign(u64),
     /// `elect 1`: it campaigns, all messages are delivered, and it must have won.
     Elect(u64),
+    /// `win 1`: as `elect`, but only what votes take is delivered: its first appends are still on the wire.
+    Win(u64),
     /// `heartbeat 1`: the leader's next deadline passes.
     Heartbeat(u64),
     /// `time 250`: the clock goes on and every deadline on the way passes. Nothing is delivered.
@@ -162,7 +164,8 @@ impl Runner {
             Command::Server(id, disk) => self.server(node_id(*id)?, disk)?,
 
             Command::Campaign(id) => self.fire(node_id(*id)?, false)?,
-            Command::Elect(id) => self.elect(node_id(*id)?)?,
+            Command::Elect(id) => self.elect(node_id(*id)?, |_| true)?,
+            Command::Win(id) => self.elect(node_id(*id)?, is_of_election)?,
             Command::Heartbeat(id) => self.fire(node_id(*id)?, true)?,
             Command::Time(milliseconds) => self.pass_time(*milliseconds, false)?,
             Command::Run(milliseconds) => self.pass_time(*milliseconds, true)?,
@@ -315,9 +318,9 @@ impl Runner {
         Ok(())
     }
 
-    fn elect(&mut self, id: NodeId) -> Done {
+    fn elect(&mut self, id: NodeId, delivered: fn(&Envelope) -> bool) -> Done {
         self.fire(id, false)?;
-        self.stabilize()?;
+        self.deliver_all(delivered)?;
         if self.rig.node(id).role() != RoleKind::Leader {
             return Err(format!("{id} was not elected").into());
         }
@@ -354,7 +357,12 @@ impl Runner {
             let wanted = selection.matches(&envelope) && taken.len() < selection.first;
             if wanted { taken.push(envelope) } else { self.rig.wire.push(envelope) }
         }
-        if taken.is_empty() { Err("no such message is on the wire".into()) } else { Ok(taken) }
+        // A script that means a message should be told when there is none.
+        let means_something = selection.from.is_some() || selection.to.is_some() || selection.kind.is_some();
+        if taken.is_empty() && means_something {
+            return Err("no such message is on the wire".into());
+        }
+        Ok(taken)
     }
 
     fn deliver(&mut self, envelope: Envelope) {
@@ -365,11 +373,14 @@ impl Runner {
     }
 
     fn stabilize(&mut self) -> Done {
+        self.deliver_all(|_| true)
+    }
+
+    /// Delivers messages of some kinds, and those that they bring about, until none is left.
+    fn deliver_all(&mut self, wanted: fn(&Envelope) -> bool) -> Done {
         for _ in 0..MAX_STEPS {
-            if self.rig.wire.is_empty() {
-                return Ok(());
-            }
-            let envelope = self.rig.wire.remove(0);
+            let Some(position) = self.rig.wire.iter().position(wanted) else { return Ok(()) };
+            let envelope = self.rig.wire.remove(position);
             self.deliver(envelope);
         }
         Err("the servers do not stop talking".into())
@@ -440,4 +451,22 @@ impl Runner {
 
 fn node_id(id: u64) -> Result<NodeId, Box<dyn Error>> {
     Ok(NodeId::new(id).ok_or("no server has the id 0")?)
+}
+
+fn is_of_election(envelope: &Envelope) -> bool {
+    match envelope.message {
+        Message::PreVote { .. }
+        | Message::PreVoteReply { .. }
+        | Message::RequestVote { .. }
+        | Message::RequestVoteReply { .. } => true,
+        Message::AppendEntries { .. }
+        | Message::AppendEntriesReply(_)
+        | Message::Heartbeat { .. }
+        | Message::HeartbeatReply { .. }
+        | Message::InstallSnapshot { .. }
+        | Message::InstallSnapshotReply { .. }
+        | Message::TimeoutNow
+        | Message::ReadIndex { .. }
+        | Message::ReadIndexReply { .. } => false,
+    }
 }
