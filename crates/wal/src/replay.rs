@@ -206,3 +206,135 @@ pub(crate) fn check_entry_terms(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::format::{BATCH_HEADER_BYTES, BatchBuffer};
+
+    const HARD_STATE: HardState = HardState { current_term: 5, voted_for: NonZeroU64::new(1) };
+
+    fn seed() -> Seed {
+        Seed::new(0)
+    }
+
+    fn entry(index: u64, term: u64) -> Record {
+        Record { index, term, kind: 0, data: Bytes::new() }
+    }
+
+    /// A log in term 5 that starts after 10@3 and holds 11@3, 12@4 and 13@5.
+    fn replay() -> Replay {
+        let last = Position { index: 10, term: 3 };
+        let header = SegmentHeader {
+            salt: 0,
+            sequence: 1,
+            len_bytes: 8192,
+            epoch: 1,
+            previous_end: 0,
+            chain: 0,
+            last,
+            hard_state: Some(HARD_STATE),
+        };
+        let mut replay = Replay::new(&header, 0);
+        let entries = [entry(11, 3), entry(12, 4), entry(13, 5)];
+        assert_eq!(apply(&mut replay, BatchKind::Append, last, &entries, |_| ()), Ok(()));
+        assert_eq!(apply(&mut replay, BatchKind::Compact, last, &[], |_| ()), Ok(()));
+        replay
+    }
+
+    /// Applies a sound record that `spoil` has changed before it was written.
+    fn apply(
+        replay: &mut Replay,
+        kind: BatchKind,
+        position: Position,
+        entries: &[Record],
+        spoil: impl FnOnce(&mut BatchHeader),
+    ) -> Result<(), &'static str> {
+        let mut header = BatchHeader {
+            kind,
+            chain: replay.chain,
+            segment: 1,
+            offset: 4096,
+            epoch: replay.epoch + u64::from(kind == BatchKind::Open),
+            synced_offset: 4096,
+            hard_state: replay.hard_state,
+            position,
+            entry_count: 0,
+            length: 0,
+            body_checksum: 0,
+        };
+        spoil(&mut header);
+        let mut buffer = BatchBuffer::default();
+        let (bytes, _) = buffer.encode(header, entries, seed());
+        let (header, checksum) = BatchHeader::parse(bytes, seed(), 1, 4096).expect("the header is sound");
+        let body = Bytes::copy_from_slice(&bytes[BATCH_HEADER_BYTES..]);
+        replay.apply(&header, checksum, body, seed()).map_err(|rejected| match rejected {
+            Rejected::NotNext => "not next",
+            Rejected::Impossible(why) => why,
+        })
+    }
+
+    #[test]
+    fn a_record_that_breaks_a_rule_is_refused() {
+        type Case = (BatchKind, (u64, u64), &'static [(u64, u64)], fn(&mut BatchHeader), &'static str);
+        let cases: [Case; 16] = [
+            (BatchKind::Append, (13, 5), &[(14, 5)], |header| header.epoch = 2, "not next"),
+            (BatchKind::Open, (13, 5), &[], |header| header.epoch = 1, "not next"),
+            (BatchKind::Open, (13, 5), &[], |header| header.epoch = u64::MAX, "not next"),
+            (
+                BatchKind::Append,
+                (13, 5),
+                &[],
+                |header| header.chain ^= 1,
+                "the record does not continue the one before it",
+            ),
+            (
+                BatchKind::Append,
+                (13, 5),
+                &[],
+                |header| header.synced_offset = 4104,
+                "the record claims that itself had been synced",
+            ),
+            (BatchKind::Append, (13, 5), &[], |header| header.hard_state = None, "the hard state vanishes"),
+            (BatchKind::Append, (13, 5), &[], |header| term(header, 4, 1), "the term goes backwards"),
+            (BatchKind::Append, (13, 5), &[], |header| term(header, 5, 2), "the vote changes within a term"),
+            (
+                BatchKind::Append,
+                (13, 5),
+                &[(14, 5), (15, 4)],
+                |_| (),
+                "the terms of the entries go backwards",
+            ),
+            (
+                BatchKind::Append,
+                (13, 5),
+                &[(14, 6)],
+                |_| (),
+                "an entry is of a later term than the hard state",
+            ),
+            (BatchKind::Append, (14, 5), &[(15, 5)], |_| (), "the entries do not follow an entry of the log"),
+            (BatchKind::Append, (9, 3), &[(10, 3)], |_| (), "the entries do not follow an entry of the log"),
+            (
+                BatchKind::Compact,
+                (12, 3),
+                &[],
+                |_| (),
+                "the log was compacted through an entry that it does not hold",
+            ),
+            (BatchKind::Reset, (20, 5), &[(21, 5)], |_| (), "only an append has entries"),
+            (BatchKind::Open, (12, 4), &[], |_| (), "the log was opened with another last entry"),
+            (BatchKind::Full, (13, 5), &[], |_| (), "the segment that follows this one is missing"),
+        ];
+        for (kind, (index, term), entries, spoil, why) in cases {
+            let entries: Vec<_> = entries.iter().map(|(index, term)| entry(*index, *term)).collect();
+            let mut replay = replay();
+            assert_eq!(apply(&mut replay, kind, Position { index, term }, &entries, spoil), Err(why));
+        }
+    }
+
+    fn term(header: &mut BatchHeader, current_term: u64, vote: u64) {
+        header.hard_state = Some(HardState { current_term, voted_for: NonZeroU64::new(vote) });
+    }
+}

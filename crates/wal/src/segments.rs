@@ -175,12 +175,12 @@ impl<D: Disk> Segments<D> {
     ) -> io::Result<()> {
         let mut file = if exists { self.disk.open(name)? } else { self.disk.create(name)? };
         let old_bytes = file.len_bytes()?;
-        if old_bytes >= len_bytes {
-            return Ok(());
+        if old_bytes < len_bytes {
+            file.allocate(len_bytes.min(old_bytes.saturating_add(max_growth_bytes)))?;
+            // Not for safety, which `begin` sees to, but so that its sync has little left to write.
+            file.sync()?;
         }
-        file.allocate(len_bytes.min(old_bytes.saturating_add(max_growth_bytes)))?;
-        file.sync()?;
-        if exists { Ok(()) } else { self.disk.sync_directory() }
+        Ok(())
     }
 
     /// Takes the oldest segment out of use.

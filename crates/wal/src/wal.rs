@@ -203,8 +203,7 @@ impl<D: Disk> Wal<D> {
         let mut bytes = vec![0; place.length as usize];
         read_exact_at(&segment.file, place.offset, &mut bytes)
             .map_err(|source| self.segments.segment_io("read", place.segment, source))?;
-        let header = BatchHeader::parse(&bytes, self.seed, place.segment, place.offset)
-            .filter(|(header, _)| header.length == place.length);
+        let header = BatchHeader::parse(&bytes, self.seed, place.segment, place.offset);
         let entries = header.and_then(|(header, _)| {
             header.parse_body(Bytes::from(bytes).slice(BATCH_HEADER_BYTES..), self.seed)
         });

@@ -102,6 +102,19 @@ fn a_flip_in_the_last_record_cannot_be_told_from_a_torn_write() {
 }
 
 #[test]
+fn opening_vouches_for_all_that_it_found() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    pair.apply(&append(100)).expect("nothing fails");
+    disk.crash(Crash::Process, 0);
+    let last_byte = written_bytes(&disk, &segment(1)) - 1;
+    let (_, recovered) = Wal::open(disk.clone(), SMALL).expect("nothing is damaged");
+    assert_eq!(Contents::from(recovered), *pair.model.now());
+    disk.flip(&segment(1), last_byte, 1);
+    assert!(matches!(open(&disk), Err(WalError::Corrupt { .. })));
+}
+
+#[test]
 fn damage_is_reported_with_file_offset_and_what_to_do_and_changes_nothing() {
     let (disk, _) = small_log();
     disk.flip(&segment(2), HEADER_BYTES + 100, 1);
@@ -293,6 +306,22 @@ fn a_record_exchanged_for_another_of_the_same_place_is_noticed() {
     disk.place(&segment(1), &mixed);
     let text = open(&disk).expect_err("the second does not follow the first").to_string();
     assert!(text.contains("the record does not continue the one before it"), "{text}");
+}
+
+#[test]
+fn a_segment_exchanged_for_another_of_the_same_place_is_noticed() {
+    let write = |byte: u8| {
+        let disk = MemoryDisk::new();
+        let (mut wal, _) = Wal::open(disk.clone(), SMALL).expect("nothing fails");
+        wal.append(Some(hard_state(1, 0)), &[record(1, 1, vec![byte; 3000])]).expect("nothing fails");
+        wal.append(None, &[record(2, 1, vec![byte; 3000])]).expect("nothing fails");
+        wal.close().expect("nothing fails");
+        disk
+    };
+    let (one, other) = (write(1), write(2));
+    one.place(&segment(2), &other.content(&segment(2)).expect("there"));
+    let text = open(&one).expect_err("the second does not follow the first").to_string();
+    assert!(text.contains("its header does not continue the segment before it"), "{text}");
 }
 
 /// Overwrites a stretch of a file, durably, and opens the log. It must be refused or whole, unless the
