@@ -20,8 +20,12 @@ use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskFile};
 
-/// The unit in which a disk writes: never torn itself.
-pub const SECTOR_BYTES: usize = 512;
+mod inode;
+mod random;
+
+use inode::Inode;
+pub use inode::SECTOR_BYTES;
+use random::SplitMix64;
 
 /// What ends: the process alone, or the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,21 +104,6 @@ enum NameChange {
     Create { name: String, inode: u64 },
     Rename { from: String, to: String },
     Remove { name: String },
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    content: Vec<u8>,
-    durable_len: usize,
-    /// What dirty sectors held before each write since they were last durable, oldest first.
-    unsynced: BTreeMap<usize, Vec<OldSector>>,
-}
-
-#[derive(Clone, Debug)]
-struct OldSector {
-    bytes: [u8; SECTOR_BYTES],
-    /// A sync of the write that replaced this has failed, and the system has forgotten about it.
-    taken_for_clean: bool,
 }
 
 /// Whether an operation is the one during which the power fails.
@@ -200,7 +189,7 @@ impl MemoryDisk {
 
     /// How many sectors would be uncertain if the power failed now.
     pub fn unsynced_sector_count(&self) -> usize {
-        self.state.borrow().inodes.values().map(|inode| inode.unsynced.len()).sum()
+        self.state.borrow().inodes.values().map(Inode::unsynced_sector_count).sum()
     }
 
     /// The content of a file as it would be read now.
@@ -327,55 +316,6 @@ impl NameChange {
                 names.remove(name);
             }
         }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, offset: usize, data: &[u8]) {
-        let end = offset + data.len();
-        if end > self.content.len() {
-            self.content.resize(end, 0);
-        }
-        if data.is_empty() {
-            return;
-        }
-        for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
-            let start = sector * SECTOR_BYTES;
-            let old = &self.content[start..self.content.len().min(start + SECTOR_BYTES)];
-            let mut bytes = [0; SECTOR_BYTES];
-            bytes[..old.len()].copy_from_slice(old);
-            self.unsynced.entry(sector).or_default().push(OldSector { bytes, taken_for_clean: false });
-        }
-        self.content[offset..end].copy_from_slice(data);
-    }
-
-    fn sync(&mut self) {
-        self.durable_len = self.content.len();
-        // A sector that was written since a failed sync is written out whole; one that was not stays lost.
-        self.unsynced.retain(|_, versions| versions.iter().all(|version| version.taken_for_clean));
-    }
-
-    fn fail_sync(&mut self) {
-        for version in self.unsynced.values_mut().flatten() {
-            version.taken_for_clean = true;
-        }
-    }
-
-    fn lose_unsynced(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
-        if self.content.len() != self.durable_len && choose(2) == 0 {
-            self.content.resize(self.durable_len, 0);
-        }
-        for (sector, versions) in std::mem::take(&mut self.unsynced) {
-            let start = sector * SECTOR_BYTES;
-            if start >= self.content.len() {
-                continue;
-            }
-            if let Some(version) = versions.get(choose(versions.len() as u64 + 1) as usize) {
-                let end = self.content.len().min(start + SECTOR_BYTES);
-                self.content[start..end].copy_from_slice(&version.bytes[..end - start]);
-            }
-        }
-        self.durable_len = self.content.len();
     }
 }
 
@@ -544,23 +484,5 @@ impl Power {
             Self::On => Ok(()),
             Self::Failing => Err(Failure::PowerIsOff.into()),
         }
-    }
-}
-
-/// A small generator of numbers that look random (Steele, Lea and Flood, "Fast splittable pseudorandom
-/// number generators", OOPSLA 2014).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        assert!(bound > 0, "one of no outcomes cannot be drawn");
-        self.next() % bound
     }
 }
