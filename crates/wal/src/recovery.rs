@@ -165,7 +165,7 @@ impl Traces {
             if let Some((header, _)) = BatchHeader::parse(bytes, seed, sequence, offset) {
                 traces.add(header, epoch);
             } else if BatchHeader::is_trace(bytes, sequence, offset, epoch) {
-                traces.end = offset + BATCH_HEADER_BYTES as u64;
+                traces.end = traces.end.max(offset + BATCH_HEADER_BYTES as u64);
             }
             offset += ALIGNMENT_BYTES as u64;
         }
