@@ -75,6 +75,8 @@ pub(crate) enum Command {
     /// `hold-disk 1`: its writes wait for `persist`.
     #[command(name = "hold-disk")]
     HoldDisk(u64),
+    /// `flush 1`: a held write is done and its messages leave, but the server hears of it only by `persist`.
+    Flush(u64),
     /// `persist 1`, `persist 1 2`: so many held writes are done, reported by the last one's token.
     Persist(u64, Option<usize>),
     /// `release-disk 1`: all held writes are done, one by one, and later ones at once.
@@ -222,6 +224,7 @@ impl Runner {
             Command::Crash(id) => rig.crash(node_id(*id)?),
             Command::Restart(id) => rig.start(node_id(*id)?),
             Command::HoldDisk(id) => rig.server(node_id(*id)?).disk_held = true,
+            Command::Flush(id) => rig.flush(node_id(*id)?, 1),
             Command::Persist(id, count) => rig.persist(node_id(*id)?, count.unwrap_or(1)),
             Command::ReleaseDisk(id) => {
                 let id = node_id(*id)?;

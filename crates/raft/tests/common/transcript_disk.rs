@@ -98,6 +98,8 @@ pub(crate) struct Write {
     pub(crate) entries: Vec<Entry>,
     pub(crate) token: WriteToken,
     pub(crate) then_send: Vec<Envelope>,
+    /// It is on the disk and its messages have left, but the server has not heard of it.
+    pub(crate) done: bool,
 }
 
 /// A state machine that remembers what it was told.

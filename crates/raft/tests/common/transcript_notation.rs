@@ -105,6 +105,9 @@ fn message(text: &str) -> Parsed<Message> {
         ["RequestVote", "last", last] => {
             Ok(Message::RequestVote { last: entry_id(last)?, leadership_transfer: false })
         }
+        ["PreVoteReply", "for", term, "granted"] => {
+            Ok(Message::PreVoteReply { proposed_term: Term(term.parse()?), granted: true })
+        }
         ["TimeoutNow"] => Ok(Message::TimeoutNow),
         _ => Err(format!("no script has needed to invent this yet: {text}").into()),
     }

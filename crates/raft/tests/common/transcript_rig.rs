@@ -40,7 +40,7 @@ impl Server {
     /// The log as it will be when all writes are done.
     pub(crate) fn log(&self) -> Disk {
         let mut log = self.disk.clone();
-        self.writes.iter().for_each(|write| log.write(write));
+        self.writes.iter().filter(|write| !write.done).for_each(|write| log.write(write));
         log
     }
 }
@@ -96,6 +96,7 @@ impl Rig {
         let server = self.server(id);
         assert!(server.node.take().is_some(), "{id} does not run");
         server.writes.clear();
+        (server.disk_held, server.snapshots_held) = (false, false);
         server.arriving.clear();
         server.incoming.clear();
         server.pending = Pending::default();
@@ -199,7 +200,13 @@ impl Rig {
     fn carry_out(&mut self, id: NodeId, effect: Effect, events: &mut Vec<Event>) {
         match effect {
             Effect::Persist { hard_state, entries, token, then_send } => {
-                self.server(id).writes.push_back(Write { hard_state, entries, token, then_send });
+                self.server(id).writes.push_back(Write {
+                    hard_state,
+                    entries,
+                    token,
+                    then_send,
+                    done: false,
+                });
                 if !self.server(id).disk_held {
                     self.finish_writes(id, usize::MAX);
                 }
@@ -224,16 +231,27 @@ impl Rig {
         }
     }
 
-    /// The disk finishes some writes: their messages leave, and the last one's token is reported for all.
+    /// The disk does some writes and their messages leave. The server does not hear of it yet.
+    pub(crate) fn flush(&mut self, id: NodeId, count: usize) {
+        let server = self.server(id);
+        let mut done = Vec::new();
+        for write in server.writes.iter_mut().take(count).filter(|write| !write.done) {
+            write.done = true;
+            server.disk.write(write);
+            done.extend(write.then_send.drain(..));
+        }
+        for envelope in done {
+            self.send(envelope);
+        }
+    }
+
+    /// The server hears of writes that are done: of several by the last one's token.
     fn finish_writes(&mut self, id: NodeId, count: usize) {
+        self.flush(id, count);
         let server = self.server(id);
         let count = count.min(server.writes.len());
-        let done: Vec<Write> = server.writes.drain(..count).collect();
-        for write in &done {
-            self.server(id).disk.write(write);
-            write.then_send.iter().for_each(|envelope| self.send(envelope.clone()));
-        }
-        if let Some(write) = done.last() {
+        let last = server.writes.drain(..count).next_back();
+        if let Some(write) = last {
             self.call(id, |node, now| node.on_persisted(now, write.token));
         }
     }
