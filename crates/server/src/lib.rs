@@ -1,3 +1,37 @@
-//! (being written)
+//! The shell of a member: the only crate that reads a clock, opens sockets and starts threads.
+//!
+//! It runs what a [`Replica`](tenure_replica::Replica) gives out and decides nothing: what may be said of a
+//! write, when a read may be served, whom to forward to is all decided below, where it is simulated.
+//!
+//! ```text
+//!  clients ── gRPC, HTTP ──▶ Handle ──▶ ┌──────┐ ──▶ log thread ────────── disk
+//!                                       │ core │ ──▶ checkpoint thread ─── disk
+//!  peers ◀── sender per peer and lane ◀─┤ task │
+//!  peers ─── receiver per connection ──▶└──────┘
+//! ```
+//!
+//! What this crate does not know: how entries are replicated, what a command does, what a file contains.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+mod clock;
+mod cluster;
+mod config;
+mod core;
+mod events;
+mod gate;
+mod handle;
+mod http;
+mod kv;
+mod maintenance;
+mod metrics;
+mod peer;
+mod serve;
+mod url;
+mod version;
+mod workers;
+
+pub use config::{Config, ConfigError};
+pub use serve::{ServeError, serve};
+pub use url::{Url, UrlError};
+pub use version::{API_VERSION, VERSION};

@@ -1,0 +1,188 @@
+//! The one task that owns the [`Replica`]: everyone else sends it messages over a bounded queue.
+//!
+//! It takes what has gathered in the queue, feeds it to the replica, and does the jobs that come of it:
+//! what is for a disk goes to that disk's thread, what is for a peer into that peer's queue, what is for a
+//! client to whoever waits. It never waits for any of them. One turn is one batch: the writes that arrived
+//! together go into one append.
+
+use std::collections::BTreeMap;
+
+use tenure_raft::{NodeId, Time, TransferError};
+use tenure_replica::{
+    CheckpointDone, CheckpointJob, Job, LogDone, LogJob, PeerMessage, Replica, ReplicaStatus, Reply,
+    RequestId,
+};
+use tenure_store::{Command, Member, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::peer::PeerQueues;
+use crate::workers::Worker;
+
+/// How many inputs may wait.
+pub(crate) const MAX_WAITING_INPUTS: usize = 8192;
+/// How many inputs one turn takes.
+const MAX_TURN_INPUTS: usize = 1024;
+
+/// Something for the core.
+pub(crate) enum Input {
+    /// A client's write.
+    Write { command: Command, reply: oneshot::Sender<Reply> },
+    /// A client's linearizable read.
+    Read { reply: oneshot::Sender<Reply> },
+    /// A serializable read, or a look at the state.
+    State { reply: oneshot::Sender<(Snapshot, ReplicaStatus)> },
+    /// Hand leadership over.
+    Transfer { target: Option<NodeId>, reply: oneshot::Sender<Result<(), TransferError>> },
+    /// Messages of a peer.
+    Peer { from: NodeId, messages: Vec<PeerMessage> },
+    /// The connection to a peer broke.
+    Unreachable { peer: NodeId },
+    /// A message that was given out to be sent never left.
+    NotSent { message: PeerMessage },
+    /// The log's thread has done a job.
+    LogDone(LogDone),
+    /// The checkpoints' thread has done a job.
+    CheckpointDone(CheckpointDone),
+    /// Something broke that this member cannot go on without.
+    Fatal(String),
+    /// The last input: the member stops.
+    Stop,
+}
+
+/// What everyone may know of the member at any time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Leadership {
+    pub(crate) leader_id: Option<NodeId>,
+    pub(crate) raft_term: u64,
+    pub(crate) is_leader: bool,
+}
+
+/// What the core needs of its surroundings.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) log: Worker<LogJob>,
+    pub(crate) checkpoints: Worker<CheckpointJob>,
+    pub(crate) peers: PeerQueues,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) metrics: Metrics,
+}
+
+struct Core {
+    replica: Replica,
+    surroundings: Surroundings,
+    replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+}
+
+/// Runs the member until it is told to stop; an error is why it had to.
+pub(crate) async fn run(
+    mut replica: Replica,
+    member: Member,
+    surroundings: Surroundings,
+) -> Result<(), String> {
+    replica.publish(member);
+    let mut core = Core { replica, surroundings, replies: BTreeMap::new() };
+    let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
+    loop {
+        core.do_jobs();
+        let deadline = core.replica.next_deadline();
+        core.await_inputs(deadline, &mut inputs).await;
+        let now = core.surroundings.clock.now();
+        if deadline <= now {
+            core.replica.on_time(now);
+        }
+        for input in inputs.drain(..) {
+            match input {
+                Input::Stop => return Ok(()),
+                Input::Fatal(why) => return Err(why),
+                input => core.on_input(now, input),
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Waits for inputs, no longer than `deadline`, and takes all that are there.
+    async fn await_inputs(&mut self, deadline: Time, inputs: &mut Vec<Input>) {
+        let receiver = &mut self.surroundings.inputs;
+        let waiting = receiver.recv_many(inputs, MAX_TURN_INPUTS);
+        match self.surroundings.clock.instant(deadline) {
+            Some(instant) => {
+                // A deadline that passes is no error: that is when there is something to do.
+                let _ = tokio::time::timeout_at(instant, waiting).await;
+            }
+            None => {
+                waiting.await;
+            }
+        }
+    }
+
+    fn on_input(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Write { command, reply } => {
+                let request = self.replica.write(now, &command);
+                self.replies.insert(request, reply);
+            }
+            Input::Read { reply } => {
+                let request = self.replica.read(now);
+                self.replies.insert(request, reply);
+            }
+            // Whoever asked may be gone; then nobody minds.
+            Input::State { reply } => {
+                let _ = reply.send((self.replica.state(), self.replica.status()));
+            }
+            Input::Transfer { target, reply } => {
+                let _ = reply.send(self.replica.transfer_leadership(now, target));
+            }
+            Input::Peer { from, messages } => {
+                for message in messages {
+                    self.replica.on_peer(now, from, message);
+                }
+            }
+            Input::Unreachable { peer } => self.replica.on_unreachable(now, peer),
+            Input::NotSent { message } => self.replica.on_not_sent(now, message),
+            Input::LogDone(done) => self.replica.on_log_done(now, done),
+            Input::CheckpointDone(done) => self.replica.on_checkpoint_done(now, done),
+            Input::Fatal(_) | Input::Stop => {}
+        }
+    }
+
+    fn do_jobs(&mut self) {
+        while let Some(job) = self.replica.poll_job() {
+            match job {
+                Job::Send { to, message } => self.surroundings.peers.send(to, message),
+                Job::Log(job) => self.surroundings.log.give(job),
+                Job::Checkpoint(job) => self.surroundings.checkpoints.give(job),
+                Job::Reply { request, reply } => {
+                    if let Some(waiting) = self.replies.remove(&request) {
+                        self.surroundings.metrics.on_reply(&reply);
+                        let _ = waiting.send(reply);
+                    }
+                }
+                Job::Event(event) => {
+                    crate::events::log(self.replica.node().id(), &event);
+                    self.surroundings.metrics.on_event(&event);
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// Lets the others see where the member stands.
+    fn show(&self) {
+        let node = self.replica.node();
+        let leader_id = node.leader_id();
+        let leadership = Leadership {
+            leader_id,
+            raft_term: node.current_term().0,
+            is_leader: leader_id == Some(node.id()),
+        };
+        self.surroundings.leadership.send_if_modified(|shown| {
+            let changed = *shown != leadership;
+            *shown = leadership;
+            changed
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! How the services reach the core: one message there, one answer back.
+
+use std::sync::Arc;
+
+use tenure_api::{ApiError, Responder};
+use tenure_raft::{NodeId, TransferError};
+use tenure_replica::{Identity, ReplicaStatus, Reply};
+use tenure_store::{Command, Limits, Rejection, Response, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::{Request, Status};
+
+use crate::cluster::Members;
+use crate::core::{Input, Leadership};
+use crate::metrics::Metrics;
+
+/// What every service needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    inputs: mpsc::Sender<Input>,
+}
+
+/// What does not change, and what everyone may look at.
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) members: Members,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) metrics: Metrics,
+}
+
+/// A write that was executed.
+pub(crate) struct Executed {
+    pub(crate) result: Result<Response, Rejection>,
+    pub(crate) revision: i64,
+    pub(crate) responder: Responder,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>, inputs: mpsc::Sender<Input>) -> Handle {
+        Handle { shared, inputs }
+    }
+
+    /// Has the cluster execute a command.
+    pub(crate) async fn write(&self, command: Command) -> Result<Executed, ApiError> {
+        match self.ask(|reply| Input::Write { command, reply }).await? {
+            Reply::Applied { result, revision, raft_term } => {
+                Ok(Executed { result, revision, responder: self.responder(raft_term) })
+            }
+            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Read { .. } => panic!("a write is answered as a write"),
+        }
+    }
+
+    /// A state that has everything that was done before this call.
+    pub(crate) async fn read(&self) -> Result<(Snapshot, Responder), ApiError> {
+        match self.ask(|reply| Input::Read { reply }).await? {
+            Reply::Read { state, raft_term } => Ok((state, self.responder(raft_term))),
+            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Applied { .. } => panic!("a read is answered as a read"),
+        }
+    }
+
+    /// This member's state as it is, and where it stands.
+    pub(crate) async fn state(&self) -> Result<(Snapshot, ReplicaStatus), ApiError> {
+        self.ask(|reply| Input::State { reply }).await
+    }
+
+    /// Begins to hand leadership over.
+    pub(crate) async fn transfer(
+        &self,
+        target: Option<NodeId>,
+    ) -> Result<Result<(), TransferError>, ApiError> {
+        self.ask(|reply| Input::Transfer { target, reply }).await
+    }
+
+    /// Headers of answers at a term.
+    pub(crate) fn responder(&self, raft_term: u64) -> Responder {
+        let Identity { cluster_id, member_id, .. } = self.shared.identity;
+        Responder { cluster_id, member_id: member_id.as_u64(), raft_term }
+    }
+
+    /// Headers of answers now.
+    pub(crate) fn responder_now(&self) -> Responder {
+        let raft_term = self.shared.leadership.borrow().raft_term;
+        self.responder(raft_term)
+    }
+
+    /// What etcd checks before every call: that the client's metadata can be read, and that there is a
+    /// leader if it wants one.
+    pub(crate) fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let metadata = request.metadata();
+        if let Some(version) = metadata.get("client-api-version")
+            && version.to_str().is_err()
+        {
+            return Err(ApiError::InvalidClientApiVersion.into());
+        }
+        let wants_leader = metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true");
+        if wants_leader && self.shared.leadership.borrow().leader_id.is_none() {
+            return Err(ApiError::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(input(reply)).await.map_err(|_| ApiError::Stopped)?;
+        answer.await.map_err(|_| ApiError::Stopped)
+    }
+}

@@ -1,0 +1,74 @@
+//! The HTTP endpoints beside gRPC: `/version`, `/health`, `/metrics`.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use tenure_api::ApiError;
+
+use crate::handle::Handle;
+use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
+
+/// A member that cannot confirm a read within this is not healthy.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The endpoints.
+pub(crate) fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/version", get(version))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(handle)
+}
+
+async fn version(State(handle): State<Handle>) -> Response {
+    let has_leader = handle.shared.leadership.borrow().leader_id.is_some();
+    let cluster = if has_leader { STORAGE_VERSION } else { "not_decided" };
+    axum_json(
+        StatusCode::OK,
+        &json!({ "etcdserver": API_VERSION, "etcdcluster": cluster, "storage": STORAGE_VERSION, "tenure": VERSION }),
+    )
+}
+
+/// etcd's health: there is a leader, and a read can be served. `serializable=true` asks this member alone.
+async fn health(State(handle): State<Handle>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let is_serializable = query.iter().any(|(name, value)| name == "serializable" && value == "true");
+    let reason = if handle.shared.leadership.borrow().leader_id.is_none() && !is_serializable {
+        Some("RAFT NO LEADER".to_owned())
+    } else {
+        let read = async {
+            if is_serializable { handle.state().await.map(drop) } else { handle.read().await.map(drop) }
+        };
+        match tokio::time::timeout(HEALTH_TIMEOUT, read).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("RANGE ERROR:{error}")),
+            Err(_) => Some(format!("RANGE ERROR:{}", ApiError::Timeout)),
+        }
+    };
+    match reason {
+        None => axum_json(StatusCode::OK, &json!({ "health": "true", "reason": "" })),
+        Some(reason) => {
+            let body = format!("{}\n", json!({ "health": "false", "reason": reason }));
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body)
+                .into_response()
+        }
+    }
+}
+
+async fn metrics(State(handle): State<Handle>) -> Response {
+    match handle.state().await {
+        Ok((_, status)) => {
+            let text = handle.shared.metrics.text(&status);
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+fn axum_json(status: StatusCode, value: &serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}

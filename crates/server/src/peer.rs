@@ -1,0 +1,329 @@
+//! The connections between members: one TCP connection a direction, a peer and a lane.
+//!
+//! A sender task for each takes what gathered in its queue, encodes it into one buffer and writes it; a
+//! receiver task for each accepted connection turns what it reads into one input for the core. Neither is
+//! ever waited for: a full queue drops messages, as a network may. A connection that breaks is reported,
+//! since a leader that died shows there first.
+//!
+//! Who speaks is settled by the handshake, before anything else is read; see [`Gate`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tenure_api::peer::{
+    Frame, FrameDecoder, Handshake, HandshakeReply, Lane, decode_frame, encode_frame, encode_handshake,
+    encode_handshake_reply,
+};
+use tenure_raft::NodeId;
+use tenure_replica::PeerMessage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::core::Input;
+use crate::gate::Gate;
+use crate::url::Url;
+
+/// How many messages may wait for one peer in one lane.
+const MAX_WAITING_MESSAGES: usize = 4096;
+/// How many messages go into one write.
+const MAX_WRITE_MESSAGES: usize = 512;
+/// How much of the socket is read at a time, at least.
+const READ_BYTES: usize = 64 << 10;
+/// How many connections may be open at the peer port. Twice as many as members ever need.
+const MAX_CONNECTIONS: usize = 256;
+/// Who connects must have said who he is within this time, and who is connected to have answered.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first wait before a connection is tried again; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+/// The longest.
+const LAST_RETRY: Duration = Duration::from_millis(500);
+
+/// The queues of the messages to each peer.
+pub(crate) struct PeerQueues {
+    queues: BTreeMap<(NodeId, Lane), mpsc::Sender<PeerMessage>>,
+}
+
+impl PeerQueues {
+    /// Puts a message into its queue. If that is full it is lost, which consensus bears.
+    pub(crate) fn send(&self, to: NodeId, message: PeerMessage) {
+        let lane = Lane::of(&message);
+        if let Some(queue) = self.queues.get(&(to, lane))
+            && queue.try_send(message).is_err()
+        {
+            tracing::debug!(peer = %to, ?lane, "the queue is full: a message is dropped");
+        }
+    }
+}
+
+/// Starts the senders to all peers.
+pub(crate) fn start_senders(
+    peers: &BTreeMap<NodeId, Vec<Url>>,
+    gate: &Arc<Gate>,
+    inputs: &mpsc::Sender<Input>,
+    tasks: &mut JoinSet<()>,
+) -> PeerQueues {
+    let mut queues = BTreeMap::new();
+    for (&peer, urls) in peers {
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            let (queue, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
+            let sender = Sender {
+                peer,
+                lane,
+                urls: urls.clone(),
+                gate: gate.clone(),
+                inputs: inputs.clone(),
+                messages,
+            };
+            tasks.spawn(sender.run());
+            queues.insert((peer, lane), queue);
+        }
+    }
+    PeerQueues { queues }
+}
+
+/// One lane to one peer.
+struct Sender {
+    peer: NodeId,
+    lane: Lane,
+    urls: Vec<Url>,
+    gate: Arc<Gate>,
+    inputs: mpsc::Sender<Input>,
+    messages: mpsc::Receiver<PeerMessage>,
+}
+
+impl Sender {
+    async fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        let mut complained = false;
+        for attempt in 0.. {
+            let url = &self.urls[attempt % self.urls.len()];
+            match self.connect(url).await {
+                Ok(stream) => {
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, %url, "connected");
+                    (retry, complained) = (FIRST_RETRY, false);
+                    let error = self.pump(stream).await;
+                    let Some(error) = error else { return };
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, %error, "the connection broke");
+                    if self.inputs.send(Input::Unreachable { peer: self.peer }).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) if !complained => {
+                    tracing::info!(peer = %self.peer, %url, %error, "cannot connect to a peer; trying again");
+                    complained = true;
+                }
+                Err(_) => {}
+            }
+            if !self.discard_for(retry).await {
+                return;
+            }
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    async fn connect(&self, url: &Url) -> io::Result<TcpStream> {
+        let connect = async {
+            let mut stream = TcpStream::connect(url.authority()).await?;
+            stream.set_nodelay(true)?;
+            let mut out = BytesMut::new();
+            encode_handshake(&self.gate.handshake(self.peer, self.lane), &mut out);
+            stream.write_all(&out).await?;
+            let mut decoder = FrameDecoder::new();
+            let frame = read_frame(&mut stream, &mut decoder).await?;
+            match decode_frame(frame).map_err(invalid)? {
+                Frame::HandshakeReply(HandshakeReply::Accepted { directory_id }) => {
+                    self.gate.meet(self.peer, directory_id)?;
+                    Ok(stream)
+                }
+                Frame::HandshakeReply(HandshakeReply::Refused { reason, detail }) => {
+                    if let Some(why) = self.gate.on_refused(self.peer, reason, &detail) {
+                        // Nobody reads the answer of a member that is about to stop.
+                        let _ = self.inputs.send(Input::Fatal(why)).await;
+                    }
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
+                }
+                Frame::Handshake(_) | Frame::Message(_) => Err(invalid("no answer to the handshake")),
+            }
+        };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await {
+            Ok(result) => result,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Sends until the connection breaks; none if there will be nothing more to send.
+    async fn pump(&mut self, stream: TcpStream) -> Option<io::Error> {
+        let (mut reader, mut writer) = stream.into_split();
+        let mut messages = Vec::with_capacity(MAX_WRITE_MESSAGES);
+        let mut out = BytesMut::new();
+        loop {
+            let error = tokio::select! {
+                count = self.messages.recv_many(&mut messages, MAX_WRITE_MESSAGES) => {
+                    if count == 0 {
+                        return None;
+                    }
+                    write_messages(&mut writer, &mut messages, &mut out).await.err()
+                }
+                error = closed(&mut reader) => Some(error),
+            };
+            if error.is_some() {
+                return error;
+            }
+        }
+    }
+
+    /// Drops what is to be sent meanwhile: it would be stale. Returns whether there will be more.
+    async fn discard_for(&mut self, time: Duration) -> bool {
+        let until = tokio::time::Instant::now() + time;
+        loop {
+            match tokio::time::timeout_at(until, self.messages.recv()).await {
+                Err(_) => return true,
+                Ok(None) => return false,
+                Ok(Some(message @ PeerMessage::Forward(_))) => {
+                    if self.inputs.send(Input::NotSent { message }).await.is_err() {
+                        return false;
+                    }
+                }
+                Ok(Some(PeerMessage::Raft(_) | PeerMessage::ForwardRefused(_))) => {}
+            }
+        }
+    }
+}
+
+async fn write_messages(
+    writer: &mut OwnedWriteHalf,
+    messages: &mut Vec<PeerMessage>,
+    out: &mut BytesMut,
+) -> io::Result<()> {
+    /// What a burst made the buffer grow to is given back.
+    const KEPT_BYTES: usize = 1 << 20;
+    for message in messages.drain(..) {
+        if let Err(error) = encode_frame(&message, out) {
+            tracing::error!(%error, "a message is too large to be sent");
+        }
+    }
+    writer.write_all(out).await?;
+    out.clear();
+    if out.capacity() > KEPT_BYTES {
+        *out = BytesMut::new();
+    }
+    Ok(())
+}
+
+/// Resolves when the other side closes the connection: it has nothing to say on it.
+async fn closed(reader: &mut OwnedReadHalf) -> io::Error {
+    let mut byte = [0];
+    match reader.read(&mut byte).await {
+        Ok(0) => io::ErrorKind::ConnectionReset.into(),
+        Ok(_) => invalid("the receiver of a connection spoke on it"),
+        Err(error) => error,
+    }
+}
+
+/// Accepts the peers' connections.
+pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let (gate, inputs) = (gate.clone(), inputs.clone());
+                connections.spawn(async move {
+                    if let Err(error) = receive(stream, &gate, &inputs).await {
+                        tracing::warn!(%address, %error, "a connection at the peer port was closed");
+                    }
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors, most likely: they come back.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer's connection");
+                tokio::time::sleep(FIRST_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Reads one peer's messages until it is gone. An error is what it did wrong.
+async fn receive(mut stream: TcpStream, gate: &Gate, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut decoder = FrameDecoder::new();
+    let greeting = greet(&mut stream, &mut decoder, gate);
+    let handshake = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
+        Ok(result) => result?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")),
+    };
+    let from = handshake.from;
+    let result = read_messages(&mut stream, &mut decoder, from, inputs).await;
+    // A member that stops has nobody left to tell.
+    let _ = inputs.send(Input::Unreachable { peer: from }).await;
+    result
+}
+
+/// Lets the other side say who it is, and answers.
+async fn greet(stream: &mut TcpStream, decoder: &mut FrameDecoder, gate: &Gate) -> io::Result<Handshake> {
+    let frame = read_frame(stream, decoder).await?;
+    let Frame::Handshake(handshake) = decode_frame(frame).map_err(invalid)? else {
+        return Err(invalid("no handshake"));
+    };
+    let reply = gate.answer(&handshake)?;
+    let mut out = BytesMut::new();
+    encode_handshake_reply(&reply, &mut out);
+    stream.write_all(&out).await?;
+    match reply {
+        HandshakeReply::Accepted { .. } => {
+            decoder.accept_messages();
+            Ok(handshake)
+        }
+        HandshakeReply::Refused { detail, .. } => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
+        }
+    }
+}
+
+async fn read_messages(
+    stream: &mut TcpStream,
+    decoder: &mut FrameDecoder,
+    from: NodeId,
+    inputs: &mpsc::Sender<Input>,
+) -> io::Result<()> {
+    loop {
+        let mut messages = Vec::new();
+        while let Some(frame) = decoder.next_frame().map_err(invalid)? {
+            match decode_frame(frame).map_err(invalid)? {
+                Frame::Message(message) => messages.push(message),
+                Frame::Handshake(_) | Frame::HandshakeReply(_) => return Err(invalid("a second handshake")),
+            }
+        }
+        if !messages.is_empty() && inputs.send(Input::Peer { from, messages }).await.is_err() {
+            return Ok(());
+        }
+        decoder.buffer().reserve(READ_BYTES);
+        if stream.read_buf(decoder.buffer()).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn read_frame(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> io::Result<Bytes> {
+    loop {
+        if let Some(frame) = decoder.next_frame().map_err(invalid)? {
+            return Ok(frame);
+        }
+        if stream.read_buf(decoder.buffer()).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

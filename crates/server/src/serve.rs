@@ -1,0 +1,317 @@
+//! Starts a member, runs it, and stops it in good order.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tenure_api::pb::etcdserverpb::cluster_server::ClusterServer;
+use tenure_api::pb::etcdserverpb::kv_server::KvServer;
+use tenure_api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
+use tenure_raft::{Configuration, NodeId};
+use tenure_replica::identity::{self, IdentityError};
+use tenure_replica::peers::PinnedPeers;
+use tenure_replica::{Options, RecoveryError, Start, Started, prepare_log};
+use tenure_store::Limits;
+use tenure_wal::{RealDisk, WalError};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::cluster::{ClusterService, Members, own_member};
+use crate::config::{Config, ConfigError};
+use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Surroundings};
+use crate::gate::Gate;
+use crate::handle::{Handle, Shared};
+use crate::kv::KvService;
+use crate::maintenance::MaintenanceService;
+use crate::metrics::Metrics;
+use crate::url::Url;
+use crate::version::{API_VERSION, VERSION};
+use crate::{http, peer, workers};
+
+/// How long requests under way may take when the member stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// What gRPC decodes at the most, above the limit of a request: those get etcd's error, not the library's.
+const DECODE_SLACK_BYTES: usize = 16 << 20;
+
+/// Why a member did not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory is not this member's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Disk(#[from] WalError),
+    /// The data cannot be recovered.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// An address cannot be listened at.
+    #[error("cannot listen for {whom} at {url}: {source}")]
+    Listen {
+        /// Clients or peers.
+        whom: &'static str,
+        /// The address.
+        url: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no more threads or randomness, or the file of pinned peers cannot be read.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The member ran, and could not go on.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Runs a member until `shutdown` resolves, then hands its leadership over and stops.
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    config.check()?;
+    let clock = Clock::start();
+    let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
+    let client_listeners = listen(&config.listen_client_urls, "clients").await?;
+    let Opened { started, gate, member_disk_id } = open(&config, clock)?;
+    let Started { replica, log, checkpoints, torn_tail } = started;
+    let identity = *replica.identity();
+    if let Some(torn) = torn_tail {
+        tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
+    }
+
+    let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
+    let metrics = Metrics::new(API_VERSION);
+    let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
+    let (log, log_thread) = workers::start_log(log, inputs.clone(), metrics.clone()).map_err(thread_error)?;
+    let (checkpoints, checkpoint_thread) =
+        workers::start_checkpoints(checkpoints, inputs.clone()).map_err(thread_error)?;
+
+    let mut tasks = JoinSet::new();
+    let peer_urls = peer_urls(&config);
+    let peers = peer::start_senders(&peer_urls, &gate, &inputs, &mut tasks);
+    for listener in peer_listeners {
+        tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
+    }
+    let first = Leadership { leader_id: None, raft_term: 0, is_leader: false };
+    let (leadership, mut leadership_seen) = watch::channel(first);
+    let member = own_member(&config, identity.member_id, member_disk_id);
+    let surroundings =
+        Surroundings { clock, inputs: queue, log, checkpoints, peers, leadership, metrics: metrics.clone() };
+    let mut core = tokio::spawn(core::run(replica, member, surroundings));
+
+    let shared = Shared {
+        identity,
+        limits: Limits { max_txn_ops: config.max_txn_ops },
+        max_request_bytes: config.max_request_bytes,
+        members: Members::new(&config),
+        leadership: leadership_seen.clone(),
+        metrics,
+    };
+    let handle = Handle::new(Arc::new(shared), inputs.clone());
+    let (stop_clients, stopping) = watch::channel(false);
+    let router = router(&handle, &config).await;
+    let mut clients = JoinSet::new();
+    for listener in client_listeners {
+        clients.spawn(accept_clients(listener, router.clone(), stopping.clone()));
+    }
+    tracing::info!(
+        version = VERSION,
+        name = config.name,
+        member = format!("{:x}", identity.member_id.as_u64()),
+        cluster = format!("{:x}", identity.cluster_id),
+        data_dir = %config.data_dir.display(),
+        "started"
+    );
+    tasks.spawn({
+        let urls = texts(&config.advertise_client_urls);
+        let mut leadership = leadership_seen.clone();
+        async move {
+            if leadership.wait_for(|leadership| leadership.leader_id.is_some()).await.is_ok() {
+                tracing::info!(clients = urls, "ready to serve client requests");
+            }
+        }
+    });
+
+    let result = tokio::select! {
+        result = &mut core => Some(result),
+        () = shutdown => None,
+    };
+    let result = if let Some(result) = result {
+        result
+    } else {
+        hand_over(&handle, &mut leadership_seen, &config).await;
+        // Nobody listens any more: that is what was wanted.
+        let _ = stop_clients.send(true);
+        let drained = async { while clients.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+        let _ = inputs.send(Input::Stop).await;
+        core.await
+    };
+    tasks.shutdown().await;
+    clients.shutdown().await;
+    drop((handle, inputs));
+    join(log_thread, "log");
+    join(checkpoint_thread, "checkpoints");
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(ServeError::Stopped(why)),
+        Err(error) => Err(ServeError::Stopped(format!("a bug in this program: {error}"))),
+    }
+}
+
+struct Opened {
+    started: Started<RealDisk>,
+    gate: Arc<Gate>,
+    member_disk_id: u64,
+}
+
+/// Takes the data directory into use and recovers what is in it.
+fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
+    let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
+    let folder = config.data_dir.join("member");
+    let log_folder = folder.join("wal");
+    let log_options =
+        tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
+    let member_disk = RealDisk::open(&folder)?;
+    prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
+    let identity = identity::claim(
+        &member_disk,
+        config.cluster_id(),
+        config.member_id(),
+        random("cannot draw a directory id")?,
+    )?;
+    let pins = PinnedPeers::load(&member_disk)
+        .map_err(|source| ServeError::Io { what: "cannot read the file of pinned peers", source })?;
+    let start = Start {
+        identity,
+        first_configuration: Configuration::of_voters(config.first_members().into_keys()),
+        options: options(config),
+        log_options,
+        seed: random("cannot draw a seed")?,
+    };
+    let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
+    let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
+    let peers = peer_urls(config).into_keys().collect();
+    let member_disk_id = identity.directory_id;
+    let gate = Arc::new(Gate::new(identity, peers, member_disk, pins));
+    Ok(Opened { started, gate, member_disk_id })
+}
+
+/// The settings of the layers below. Timeouts follow etcd's: a request waits five seconds and two election
+/// timeouts.
+fn options(config: &Config) -> Options {
+    let mut options = Options::default();
+    let election_us = config.election_timeout_ms * 1000;
+    options.raft.election_timeout_us = election_us;
+    options.raft.heartbeat_interval_us = config.heartbeat_interval_ms * 1000;
+    options.raft.disk_stall_timeout_us = election_us * 2;
+    options.raft.max_command_bytes = config.max_request_bytes + DECODE_SLACK_BYTES;
+    options.request_timeout_us = 5_000_000 + 2 * election_us;
+    options.checkpoint_entries = config.snapshot_count;
+    options.catch_up_entries = config.snapshot_catchup_entries;
+    options
+}
+
+/// Everybody else's addresses.
+fn peer_urls(config: &Config) -> BTreeMap<NodeId, Vec<Url>> {
+    let members = config.first_members().into_iter();
+    let others = members.filter(|(_, name)| *name != config.name);
+    others.map(|(id, name)| (id, config.initial_cluster[&name].clone())).collect()
+}
+
+async fn listen(urls: &[Url], whom: &'static str) -> Result<Vec<TcpListener>, ServeError> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let listener = TcpListener::bind(url.authority()).await;
+        let error = |source| ServeError::Listen { whom, url: url.to_string(), source };
+        listeners.push(listener.map_err(error)?);
+    }
+    Ok(listeners)
+}
+
+/// All services of the client port.
+async fn router(handle: &Handle, config: &Config) -> axum::Router {
+    let max_bytes = config.max_request_bytes + DECODE_SLACK_BYTES;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let kv = KvServer::new(KvService { handle: handle.clone() }).max_decoding_message_size(max_bytes);
+    let transfer_timeout = Duration::from_millis(config.election_timeout_ms * 2);
+    let maintenance = MaintenanceService { handle: handle.clone(), transfer_timeout };
+    let grpc = tonic::service::Routes::new(kv)
+        .add_service(MaintenanceServer::new(maintenance))
+        .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
+        .add_service(health_service);
+    grpc.prepare().into_axum_router().merge(http::router(handle.clone()))
+}
+
+/// Serves clients, HTTP/1.1 and HTTP/2 on one port, until told to stop; then finishes what is under way.
+async fn accept_clients(listener: TcpListener, router: axum::Router, mut stopping: watch::Receiver<bool>) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(None).initial_stream_window_size(1 << 20);
+    builder.http2().initial_connection_window_size(4 << 20).adaptive_window(false);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        match stream {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let service = TowerToHyperService::new(router.clone());
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                let connection = graceful.watch(connection);
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "a client's connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client's connection");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// Gives leadership to another member, if there is one to take it, and waits until it has.
+async fn hand_over(handle: &Handle, leadership: &mut watch::Receiver<Leadership>, config: &Config) {
+    if !leadership.borrow().is_leader || config.initial_cluster.len() == 1 {
+        return;
+    }
+    tracing::info!("handing leadership over");
+    if let Ok(Ok(())) = handle.transfer(None).await {
+        let gone = leadership.wait_for(|leadership| !leadership.is_leader && leadership.leader_id.is_some());
+        let timeout = Duration::from_millis(config.election_timeout_ms);
+        if tokio::time::timeout(timeout, gone).await.is_err() {
+            tracing::warn!("nobody took leadership over in time");
+        }
+    }
+}
+
+fn texts(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn join(thread: JoinHandle<()>, name: &'static str) {
+    if thread.join().is_err() {
+        tracing::error!(name, "a thread panicked");
+    }
+}
