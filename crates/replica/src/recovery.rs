@@ -102,10 +102,11 @@ pub fn start<D: Disk>(
         (nothing, Store::new())
     });
     let (mut wal, recovered) = Wal::open(log_disk, log_options)?;
-    let hard_state = recovered.hard_state.map(|state| HardState {
+    let recovered_state = recovered.hard_state.map(|state| HardState {
         current_term: Term(state.current_term),
         voted_for: state.voted_for.map(NodeId),
     });
+    let mut hard_state = recovered_state.unwrap_or_default();
     let last_included = snapshot.last_included;
     let contains_checkpoint = wal.term_at(last_included.index.0) == Some(last_included.term.0)
         || position(last_included) == recovered.start;
@@ -122,10 +123,16 @@ pub fn start<D: Disk>(
         let why = format!("the log begins after {log_start}, the checkpoint ends at {last_included}");
         return Err(RecoveryError::Mismatch(why));
     } else {
+        // The checkpoint may have become durable before the term in which it arrived did. Nothing was said
+        // in that term, so nobody was voted for.
+        if hard_state.current_term < last_included.term {
+            hard_state = HardState { current_term: last_included.term, voted_for: None };
+            let record = tenure_wal::HardState { current_term: hard_state.current_term.0, voted_for: None };
+            wal.append(Some(record), &[])?;
+        }
         wal.reset(position(last_included))?;
         log_start = last_included;
     }
-    let hard_state = hard_state.unwrap_or_default();
     let restored = Restored { hard_state, snapshot, log_start, entries };
     let replica = Replica::new(identity, options, seed, restored, store, now);
     Ok(Started { replica, log: LogWorker::new(wal), checkpoints, torn_tail: recovered.torn_tail })

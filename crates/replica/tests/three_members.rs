@@ -258,3 +258,26 @@ fn l4_leadership_is_handed_over_and_writes_go_on() {
     assert_eq!(cluster.leader(), Some(target));
     assert!(cluster.now.0 < 5_000_000, "no election timeout had to pass");
 }
+
+/// The checkpoint that a follower is sent can be durable before the term in which it came is.
+#[test]
+fn p2_a_crash_between_an_installed_checkpoint_and_the_log_does_no_harm() {
+    let options = Options { checkpoint_entries: 20, catch_up_entries: 5, ..Options::default() };
+    let mut cluster = Cluster::new(options.clone());
+    let leader = cluster.await_leader();
+    for number in 0..100 {
+        let request = cluster.put(leader, &format!("key {number}"), "value");
+        cluster.await_reply(leader, request);
+    }
+    cluster.assert_equal_states();
+    // A member that has the leader's checkpoints and a log that knows nothing of them.
+    let (_, checkpoints) = cluster.members[&leader].disks.clone();
+    let log = MemoryDisk::new();
+    let member = boot(leader, 9, &options, (log.clone(), checkpoints.clone()), Time(0));
+    let node = member.replica.node();
+    assert!(node.log().last_applied().0 >= 80, "it starts from the checkpoint");
+    assert!(node.current_term() >= node.log().last().term);
+    drop(member);
+    let again = boot(leader, 10, &options, (log, checkpoints), Time(0));
+    assert!(again.replica.node().log().last_applied().0 >= 80, "and does so again");
+}
