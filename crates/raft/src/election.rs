@@ -35,11 +35,10 @@ impl Node {
         }
     }
 
-    /// Draws a new election timeout, one to two times the configured one (paper §5.2: "randomized election
-    /// timeouts").
+    /// Draws a new election timeout (paper §5.2: "randomized election timeouts").
     pub(crate) fn reset_election_deadline(&mut self) {
-        let timeout_us = self.options.election_timeout_us;
-        let deadline = self.now.after(timeout_us + self.random.below(timeout_us));
+        let spread_us = self.random.below(self.options.election_spread_us);
+        let deadline = self.now.after(self.options.election_timeout_us + spread_us);
         if let Role::Follower(follower) = &mut self.role {
             follower.election_deadline = deadline;
         }

@@ -3,10 +3,13 @@
 /// Settings of a [`Node`](crate::Node). Durations are in microseconds, sizes in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How long a follower waits for a leader at least; each wait is drawn from one to two of these, so
-    /// that split votes are rare (paper §5.2, SOURCES E1, E5). Also how long a leader goes on without
+    /// How long a follower waits for a leader at least (SOURCES E1). Also how long a leader goes on without
     /// answers from a quorum, and how long a voter refuses others after it heard a leader.
     pub election_timeout_us: u64,
+    /// How much longer than that it waits at the most. Each wait is drawn anew, so that split votes are
+    /// rare (paper §5.2): much longer than an election takes, or the second begins before the first has
+    /// ended (SOURCES E5).
+    pub election_spread_us: u64,
     /// How often a leader makes itself heard. Much less than the election timeout (SOURCES E6).
     pub heartbeat_interval_us: u64,
     /// After its connection to the leader broke, a follower asks for an election within this time.
@@ -40,6 +43,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             election_timeout_us: 1_000_000,
+            election_spread_us: 1_000_000,
             heartbeat_interval_us: 100_000,
             broken_connection_spread_us: 20_000,
             disk_stall_timeout_us: 2_000_000,

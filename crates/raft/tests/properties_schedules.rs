@@ -14,6 +14,7 @@ use tenure_raft::{Configuration, NodeId, Options};
 fn tight_options() -> Options {
     Options {
         election_timeout_us: 150_000,
+        election_spread_us: 150_000,
         heartbeat_interval_us: 30_000,
         disk_stall_timeout_us: 300_000,
         max_append_bytes: 120,

@@ -216,7 +216,9 @@ fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
 fn options(config: &Config) -> Options {
     let mut options = Options::default();
     let election_us = config.election_timeout_ms * 1000;
-    options.raft.election_timeout_us = election_us;
+    // The timeout that the operator names is the longest that a follower waits, not the shortest.
+    options.raft.election_timeout_us = election_us / 4 * 3;
+    options.raft.election_spread_us = election_us / 4;
     options.raft.heartbeat_interval_us = config.heartbeat_interval_ms * 1000;
     options.raft.disk_stall_timeout_us = election_us * 2;
     options.raft.max_command_bytes = config.max_request_bytes + DECODE_SLACK_BYTES;
