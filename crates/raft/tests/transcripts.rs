@@ -41,15 +41,25 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    a_broken_connection_does_not_depose_a_living_leader
+    a_broken_connection_elects_early
     a_candidate_that_steps_back_keeps_its_vote
     a_candidates_own_vote_counts_when_it_is_durable
     a_cluster_of_three_elects_and_commits
+    a_deposed_leader_does_not_answer_reads
     a_doubled_vote_counts_once
+    a_follower_reads_with_an_index_of_its_leader
+    a_lagging_follower_is_sent_a_snapshot
+    a_leader_of_a_lower_term_is_answered_with_the_higher
     a_leader_that_can_only_send_steps_down
+    a_leader_whose_disk_stalls_steps_down
     a_leader_without_a_quorum_goes_quiet
     a_leaders_own_write_counts_when_it_is_durable
     a_longer_log_of_an_older_term_loses
+    a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
+    a_read_of_a_follower_fails_when_its_leader_is_gone
+    a_read_waits_for_the_first_own_entry
     a_refused_pre_vote_teaches_the_higher_term
     a_returning_isolated_server_does_not_disturb
     a_server_that_does_not_hear_the_leader_disturbs_nobody
@@ -57,11 +67,21 @@ transcripts! {
     a_snapshot_begins_anew_with_another_leader
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
     a_split_vote_is_tried_again
+    a_transfer_to_a_partitioned_server_is_called_off
+    a_truncated_entry_comes_back_and_commits
     a_vote_is_not_answered_before_it_is_durable
     an_append_that_contradicts_what_is_committed_is_ignored
+    an_empty_append_does_not_commit_an_unverified_tail
+    an_old_append_does_not_truncate
     an_old_leader_in_a_minority_commits_nothing
+    an_old_snapshot_is_ignored
+    an_old_write_cannot_vouch_for_a_rewritten_index
+    each_batch_of_reads_has_a_round_of_its_own
+    fast_backup_skips_a_whole_term_in_a_round
     figure_7_six_followers_are_brought_into_line
     figure_8_an_entry_of_an_earlier_term_does_not_commit_by_counting
     figure_8e_an_entry_of_its_own_term_commits_the_earlier_ones
+    leadership_is_handed_over
     one_vote_a_term_across_a_crash
+    reordered_appends_fill_the_hole
 }

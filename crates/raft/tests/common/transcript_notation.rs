@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::error::Error;
 
 use tenure_raft::{
-    Configuration, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, Round, Term, Voters,
+    Configuration, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, ReadId, Round, Term,
+    Voters,
 };
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
@@ -102,12 +103,14 @@ fn message(text: &str) -> Parsed<Message> {
             let (commit_index, round) = (Index(commit.parse()?), Round(round.parse()?));
             Ok(Message::Heartbeat { commit_index, round })
         }
+        ["HeartbeatReply", "round", round] => Ok(Message::HeartbeatReply { round: Round(round.parse()?) }),
         ["RequestVote", "last", last] => {
             Ok(Message::RequestVote { last: entry_id(last)?, leadership_transfer: false })
         }
         ["PreVoteReply", "for", term, "granted"] => {
             Ok(Message::PreVoteReply { proposed_term: Term(term.parse()?), granted: true })
         }
+        ["ReadIndex", read] => Ok(Message::ReadIndex { read: ReadId(read.trim_start_matches('r').parse()?) }),
         ["TimeoutNow"] => Ok(Message::TimeoutNow),
         _ => Err(format!("no script has needed to invent this yet: {text}").into()),
     }
