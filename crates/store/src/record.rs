@@ -26,7 +26,15 @@ pub(crate) struct Previous {
     /// Bytes that the predecessor has held since it was superseded; 0 for a tombstone, which holds its
     /// bytes from the start. Kept here so that a compaction can subtract them without looking it up.
     pub(crate) superseded_bytes: u64,
+    /// How many changes of the key come before.
+    count: u64,
+    /// The newest of them whose own count is a multiple of [`MILESTONE_CHANGES`]: a way to skip many at once.
+    pub(crate) milestone: Option<Revision>,
 }
+
+/// A read of the past goes back from milestone to milestone and then change by change, so that a key which
+/// changes all the time does not make it slow.
+const MILESTONE_CHANGES: u64 = 128;
 
 /// A put, or the tombstone that a delete leaves.
 #[derive(Debug)]
@@ -60,6 +68,18 @@ impl Record {
     ) -> Arc<Self> {
         let hash = state_hash::of_record(revision, &key, &change);
         Arc::new(Self { revision, key, change, previous, hash })
+    }
+
+    /// What the key's next change has to remember of this one.
+    pub(crate) fn as_previous(&self) -> Previous {
+        let count = self.previous.map_or(0, |previous| previous.count + 1);
+        let milestone = if count.is_multiple_of(MILESTONE_CHANGES) {
+            Some(self.revision)
+        } else {
+            self.previous.and_then(|previous| previous.milestone)
+        };
+        let superseded_bytes = if self.is_tombstone() { 0 } else { self.size_bytes() };
+        Previous { revision: self.revision, superseded_bytes, count, milestone }
     }
 
     pub(crate) fn hash_from_scratch(&self) -> u64 {

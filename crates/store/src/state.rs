@@ -65,6 +65,28 @@ struct Totals {
     superseded_bytes: u64,
 }
 
+impl Totals {
+    fn forget(&mut self, record: &Record) {
+        self.history_hash = self.history_hash.wrapping_sub(record.hash);
+        if record.is_tombstone() {
+            self.superseded_bytes -= record.size_bytes();
+        }
+    }
+
+    fn forget_predecessor(&mut self, record: &Record, compact_revision: i64) {
+        let Some(previous) = record.previous else { return };
+        // At the compact revision itself, what was before it is forgotten already.
+        if record.revision.main > compact_revision || previous.revision.main >= compact_revision {
+            self.superseded_bytes -= previous.superseded_bytes;
+        }
+    }
+
+    fn set_bases(&mut self, bases: &OrdMap<Revision, Arc<Record>>) {
+        self.bases_hash = bases.values().fold(0, |sum, base| sum.wrapping_add(base.hash));
+        self.superseded_bytes += bases.values().map(|base| base.size_bytes()).sum::<u64>();
+    }
+}
+
 impl State {
     pub(crate) fn new() -> Self {
         Self::restoring(FIRST_REVISION, NEVER_COMPACTED, 0)
@@ -188,7 +210,9 @@ impl State {
     fn as_of<'a>(&'a self, newest: &'a Arc<Record>, main: i64) -> Option<&'a Arc<Record>> {
         let mut record = newest;
         while record.revision.main > main {
-            record = self.find(record.previous?.revision)?;
+            let previous = record.previous?;
+            let skip = previous.milestone.filter(|milestone| milestone.main > main);
+            record = self.find(skip.unwrap_or(previous.revision))?;
         }
         Some(record)
     }
@@ -258,13 +282,7 @@ impl State {
 
     /// Where the next change of `key` finds the one before it.
     pub(crate) fn previous_of(&self, key: &[u8]) -> Option<Previous> {
-        let superseded =
-            |old: &Arc<Record>, superseded_bytes| Previous { revision: old.revision, superseded_bytes };
-        match (self.live.get(key), self.dead.get(key)) {
-            (Some(old), _) => Some(superseded(old, old.size_bytes())),
-            (None, Some(tombstone)) => Some(superseded(tombstone, 0)),
-            (None, None) => None,
-        }
+        self.live.get(key).or_else(|| self.dead.get(key)).map(|newest| newest.as_previous())
     }
 
     pub(crate) fn set_member(&mut self, member: Member) {
@@ -283,8 +301,9 @@ impl State {
 impl State {
     /// Forgets what no read at or above `revision` can see.
     ///
-    /// All at once, in time proportional to the changes since the last compaction (a walk over the records,
-    /// a look-up only for tombstones dropped and for keys that changed on both sides of `revision`).
+    /// All at once, in time proportional to the changes since the last compaction: one walk over them, which
+    /// looks up only tombstones that go. The memory is free when the last snapshot that shows it is dropped;
+    /// who keeps one over the compaction and drops it elsewhere has the freeing done there.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<(), Rejection> {
         if revision <= self.compact_revision {
             return Err(Rejection::Compacted);
@@ -292,59 +311,60 @@ impl State {
         if revision > self.revision {
             return Err(Rejection::FutureRevision);
         }
-        let bases = self.bases_at(revision);
-        self.forget_history_below(revision);
-        self.totals.bases_hash = bases.values().fold(0, |sum, base| sum.wrapping_add(base.hash));
-        self.totals.superseded_bytes += bases.values().map(|base| base.size_bytes()).sum::<u64>();
+        let needed = self.predecessors_across(revision);
+        let bases = self.forget_below(revision, needed);
+        self.totals.set_bases(&bases);
         self.bases = bases;
         self.compact_revision = revision;
         self.history.drop_blocks_below(revision);
         Ok(())
     }
 
-    /// The newest put below `revision` of each key whose next change lies above it.
-    fn bases_at(&self, revision: i64) -> OrdMap<Revision, Arc<Record>> {
-        self.changes_from(revision + 1)
-            .filter_map(|record| record.previous)
-            .filter(|previous| previous.revision.main < revision)
-            .filter_map(|previous| self.find(previous.revision))
-            .filter(|base| !base.is_tombstone())
-            .map(|base| (base.revision, Arc::clone(base)))
-            .collect()
+    /// What a read at `revision` needs of the time before it: the predecessor of each first change after it,
+    /// in order. All predecessors from before go out of the totals.
+    fn predecessors_across(&mut self, revision: i64) -> Vec<Revision> {
+        let mut needed = Vec::new();
+        for record in self.history.iter_from(revision) {
+            let Some(previous) = record.previous.filter(|previous| previous.revision.main < revision) else {
+                continue;
+            };
+            self.totals.forget_predecessor(record, self.compact_revision);
+            if record.revision.main > revision {
+                needed.push(previous.revision);
+            }
+        }
+        needed.sort_unstable();
+        needed
     }
 
-    /// Takes what lies below `revision` out of the totals, and its tombstones out of `dead`. What stays as
-    /// a base is put back by the caller.
-    fn forget_history_below(&mut self, revision: i64) {
-        let mut buried = Vec::new();
+    /// Takes the history below `revision` out of the totals, and its tombstones out of `dead`. Answers the puts
+    /// that are still `needed`, which count anew as bases.
+    fn forget_below(&mut self, revision: i64, needed: Vec<Revision>) -> OrdMap<Revision, Arc<Record>> {
+        let mut needed = needed.into_iter().peekable();
+        let mut bases = OrdMap::new();
+        let mut keep_if_needed = |record: &Arc<Record>| {
+            // A tombstone that went with an earlier compaction is needed no more than one that goes now.
+            while needed.next_if(|needed| *needed < record.revision).is_some() {}
+            if needed.next_if_eq(&record.revision).is_some() && !record.is_tombstone() {
+                bases.insert(record.revision, Arc::clone(record));
+            }
+        };
+        for base in self.bases.values() {
+            keep_if_needed(base);
+        }
         for record in self.history.iter_from(self.compact_revision) {
-            let is_forgotten = record.revision.main < revision;
-            if is_forgotten {
-                self.totals.history_hash = self.totals.history_hash.wrapping_sub(record.hash);
-                if record.is_tombstone() {
-                    self.totals.superseded_bytes -= record.size_bytes();
-                    buried.push(Arc::clone(record));
-                }
+            if record.revision.main >= revision {
+                break;
             }
-            // Each superseded record is the predecessor of one record of the history. At the old compact
-            // revision itself, what was before is forgotten already.
-            let is_held = |at: Revision| {
-                at.main >= self.compact_revision || record.revision.main > self.compact_revision
-            };
-            if let Some(previous) = record.previous
-                && previous.revision.main < revision
-                && is_held(previous.revision)
-            {
-                self.totals.superseded_bytes -= previous.superseded_bytes;
+            keep_if_needed(record);
+            self.totals.forget(record);
+            self.totals.forget_predecessor(record, self.compact_revision);
+            let is_newest = |newest: &Arc<Record>| newest.revision == record.revision;
+            if record.is_tombstone() && self.dead.get(&record.key).is_some_and(is_newest) {
+                self.dead.remove(&record.key);
             }
         }
-        for tombstone in buried {
-            let newest =
-                self.dead.get(&tombstone.key).is_some_and(|newest| newest.revision == tombstone.revision);
-            if newest {
-                self.dead.remove(&tombstone.key);
-            }
-        }
+        bases
     }
 }
 

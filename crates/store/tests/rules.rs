@@ -4,8 +4,8 @@ mod common;
 
 use bytes::Bytes;
 use tenure_store::{
-    Command, DecodeError, Limits, MAX_TXN_DEPTH, PutRequest, RangeRequest, Rejection, RequestOp, Store,
-    TxnRequest, check,
+    Command, DecodeError, DeleteRangeRequest, Limits, MAX_TXN_DEPTH, PutRequest, RangeRequest, Rejection,
+    RequestOp, Store, TxnRequest, check,
 };
 
 fn put(key: &'static str, value: Bytes) -> Command {
@@ -133,4 +133,32 @@ fn the_state_hash_is_the_same_in_every_version() {
         machine.run(&common::parse::operation(line));
     }
     assert_eq!(machine.store.state_hash().to_string(), "087e46ff079fa8b0");
+}
+
+/// Far enough to go from milestone to milestone, with deletes between, and across a compaction.
+#[test]
+fn every_value_of_a_key_that_changed_a_thousand_times_is_found() {
+    let mut store = Store::new();
+    let mut expected = vec![None; 2];
+    for n in 0..1000_u64 {
+        let command = if n % 10 == 9 {
+            Command::DeleteRange(DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() })
+        } else {
+            put("k", Bytes::from(n.to_string()))
+        };
+        assert!(store.apply(n + 1, &command).result.is_ok());
+        expected.push((n % 10 != 9).then(|| n.to_string()));
+    }
+    let check_from = |store: &Store, first: i64| {
+        for revision in first..=store.revision() {
+            let request = RangeRequest { key: "k".into(), revision, ..RangeRequest::default() };
+            let answer = store.snapshot().range(&request).expect("not compacted");
+            let value = answer.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+            assert_eq!(value, expected[revision as usize], "at {revision}");
+        }
+    };
+    check_from(&store, 1);
+    assert!(store.apply(1001, &Command::Compact { revision: 457, physical: false }).result.is_ok());
+    check_from(&store, 457);
+    check_from(&common::restore(&common::checkpoint(&store)).expect("a checkpoint can be read"), 457);
 }
