@@ -30,7 +30,6 @@ pub enum Effect {
     /// Write durably, then send `then_send`, then call [`Node::on_persisted`](crate::Node::on_persisted)
     /// with the token. In order; several may be merged into one write, of which the last token is
     /// reported. An entry at an index that was written before replaces it and all that followed.
-    /// Without hard state and entries it is a barrier: the messages wait for the writes before it.
     Persist {
         /// The term and the vote, if they changed.
         hard_state: Option<HardState>,

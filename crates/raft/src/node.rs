@@ -21,6 +21,9 @@ use crate::{
     Options, Payload, RaftLog, Snapshot, SnapshotReply, StepDownReason, Term, Time, WriteToken,
 };
 
+/// How many messages may wait for the disk.
+const MAX_AFTER_DISK: usize = 1_024;
+
 /// What a server finds on its disk when it starts. The default is an empty disk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Restored {
@@ -103,7 +106,8 @@ pub struct Node {
     pub(crate) role: Role,
     pub(crate) incoming: Option<IncomingSnapshot>,
     pub(crate) next_read: u64,
-    /// Messages that must not leave before what is being written is durable.
+    /// Messages that must not leave before what is being written is durable. While a disk stands still they
+    /// would pile up without end: beyond [`MAX_AFTER_DISK`] they are lost, as any message may be.
     pub(crate) after_disk: Vec<Envelope>,
     pub(crate) effects: VecDeque<Effect>,
 }
@@ -216,6 +220,7 @@ impl Node {
         self.log.persisted_index = self.log.persisted_index.max(durable.last_index);
         self.log.shrink(self.options.max_recent_bytes);
         self.count_own_vote();
+        self.send_what_waited();
     }
 
     /// The entries up to `index` have been applied.
@@ -403,8 +408,20 @@ impl Node {
         let envelope = Envelope { from: self.id, to, term: self.current_term(), message };
         if self.is_durable_enough_for(&envelope.message) {
             self.effects.push_back(Effect::Send(envelope));
-        } else {
+        } else if self.after_disk.len() < MAX_AFTER_DISK {
             self.after_disk.push(envelope);
+        }
+    }
+
+    /// A write is done: what waited for it leaves. Most messages have left with the write itself; these came
+    /// while it was under way.
+    fn send_what_waited(&mut self) {
+        for envelope in std::mem::take(&mut self.after_disk) {
+            if self.is_durable_enough_for(&envelope.message) {
+                self.effects.push_back(Effect::Send(envelope));
+            } else {
+                self.after_disk.push(envelope);
+            }
         }
     }
 
@@ -440,7 +457,7 @@ impl Node {
 
     fn persist(&mut self) {
         let hard_state = (self.handed_hard_state != self.hard_state).then_some(self.hard_state);
-        if hard_state.is_none() && !self.log.has_unwritten() && self.after_disk.is_empty() {
+        if hard_state.is_none() && !self.log.has_unwritten() {
             return;
         }
         self.handed_hard_state = self.hard_state;
