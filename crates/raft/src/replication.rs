@@ -298,6 +298,7 @@ impl Node {
         // Up to our commit index the leader's log agrees with ours (Leader Completeness, paper §5.4.3), be
         // it compacted here or not.
         let Some(slice) = slice.above(self.log.id_at(self.log.commit_index)) else { return };
+        let leader_commit = self.note_leader_commit(leader_commit);
         let Some(verified) = self.splice(slice.clone()) else {
             self.reject_append(leader, slice);
             return;
@@ -308,6 +309,13 @@ impl Node {
         self.follow_commit(leader_commit.min(verified));
         let reply = AppendReply::Accepted { match_index: verified };
         self.send(leader, Message::AppendEntriesReply(reply));
+    }
+
+    /// The highest commit index that the leader has named, whatever the order its messages arrive in.
+    fn note_leader_commit(&mut self, named: Index) -> Index {
+        let Role::Follower(follower) = &mut self.role else { return named };
+        follower.leader_commit = follower.leader_commit.max(named);
+        follower.leader_commit
     }
 
     /// Makes the log agree with the slice; returns the last index that does, or none if the slice hangs in

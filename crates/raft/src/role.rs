@@ -49,6 +49,9 @@ pub(crate) struct Follower {
     /// When the leader was last heard; none once the connection to it broke.
     pub(crate) heard_at: Option<Time>,
     pub(crate) election_deadline: Time,
+    /// The highest commit index that the leader of this term has named. An append that came early may have
+    /// named it: what it said holds for the entries that fill the hole, too.
+    pub(crate) leader_commit: Index,
     /// Appends that arrived before their predecessors.
     pub(crate) early: EarlyAppends,
     /// Reads that the leader has been asked about.
@@ -63,6 +66,7 @@ impl Follower {
             leader_id,
             heard_at: leader_id.map(|_| now),
             election_deadline: now,
+            leader_commit: Index(0),
             early: EarlyAppends::default(),
             reads: BTreeSet::new(),
         }
