@@ -34,7 +34,7 @@ pub(crate) use disk::{Disk, Image, Write, entries_of};
 pub(crate) use judges::Judges;
 pub(crate) use machine::Machine;
 pub(crate) use network::{Dice, Network, Sent, World};
-pub(crate) use server::{Answer, Operation, OperationId, Server, WaitingRead};
+pub(crate) use server::{Answer, Moment, Operation, OperationId, Server, WaitingRead};
 
 /// The server with this number.
 pub(crate) fn n(id: u64) -> NodeId {
@@ -61,6 +61,7 @@ pub(crate) struct Cluster {
     pub(crate) judges: Judges,
     pub(crate) servers: BTreeMap<NodeId, Server>,
     pub(crate) operations: Vec<Operation>,
+    moments: u64,
     /// How often the rarer things happened: a run that never met them has proved nothing about them.
     pub(crate) seen: BTreeMap<&'static str, usize>,
     /// Whether servers notice when the process of another dies, as over TCP.
@@ -96,6 +97,7 @@ impl Cluster {
             judges: Judges::default(),
             servers: images.into_iter().map(|(id, image)| (id, server(image))).collect(),
             operations: Vec::new(),
+            moments: 0,
             seen: BTreeMap::new(),
             connections_break: false,
             dice: Dice::new(seed),
@@ -168,6 +170,14 @@ impl Cluster {
     pub(crate) fn await_leader(&mut self) -> NodeId {
         self.await_that(5_000, "a leader is elected", |cluster| {
             cluster.leader().is_some_and(|leader| cluster.is_followed(leader))
+        });
+        self.leader().expect("it was awaited")
+    }
+
+    /// Waits until one of these leads and more than half of all servers follow it.
+    pub(crate) fn await_leader_among(&mut self, those: &[NodeId]) -> NodeId {
+        self.await_that(5_000, "one of them is elected", |cluster| {
+            cluster.leader().is_some_and(|leader| those.contains(&leader) && cluster.is_followed(leader))
         });
         self.leader().expect("it was awaited")
     }
@@ -305,11 +315,17 @@ impl Cluster {
         Ok(operation)
     }
 
+    fn moment(&mut self) -> Moment {
+        self.moments += 1;
+        Moment { at: self.now, order: self.moments }
+    }
+
     fn call(&mut self, server: NodeId, command: &str) -> OperationId {
+        let called = self.moment();
         self.operations.push(Operation {
             server,
             command: command.to_owned(),
-            called: self.now,
+            called,
             answered: None,
             leadership_lost: false,
         });
@@ -317,9 +333,10 @@ impl Cluster {
     }
 
     fn answer(&mut self, operation: OperationId, answer: Answer) {
+        let moment = self.moment();
         let operation = &mut self.operations[operation];
         assert!(operation.answered.is_none(), "{} is answered once", operation.command);
-        operation.answered = Some((self.now, answer));
+        operation.answered = Some((moment, answer));
     }
 
     /// The server loses power: what its disk had not finished is gone.
@@ -357,7 +374,7 @@ impl Cluster {
         let server = self.server_mut(id);
         assert!(server.node.is_none(), "only a server that is down starts");
         server.start += 1;
-        server.disk_free_at = now;
+        server.writing = 0;
         server.noticed_at = now;
         let image = &server.disk.durable;
         server.machine = Machine::restore(&image.snapshot_data, image.snapshot.last_included);

@@ -79,7 +79,7 @@ impl Cluster {
                 self.judges.on_write(before, &entries);
                 self.write(id, Write::Log { hard_state, entries, token, then_send });
             }
-            Effect::Send(envelope) => self.transmit(envelope),
+            Effect::Send(envelope) => self.transmit(&envelope),
             Effect::Apply(entries) => {
                 let at = self.now.after(self.world.apply_us);
                 let server = self.server_mut(id);
@@ -119,35 +119,52 @@ impl Cluster {
     // ---- Disk ---------------------------------------------------------------------------------------
 
     fn write(&mut self, id: NodeId, write: Write) {
-        let latency_us = self.dice.between(self.world.disk_us.0, self.world.disk_us.1);
-        let now = self.now;
         let server = self.server_mut(id);
         server.disk.under_way.push_back(write);
-        server.disk_free_at = server.disk_free_at.max(now).after(latency_us);
-        let (at, start) = (server.disk_free_at, server.start);
-        self.later(at, Happening::DiskDone { id, start });
+        if server.writing == 0 {
+            self.write_all_that_gathered(id);
+        }
     }
 
-    /// The disk has finished a write: what waited for it leaves, then the core hears of it.
-    fn on_disk_done(&mut self, id: NodeId) {
-        let notice_us = self.dice.between(self.world.notice_us.0, self.world.notice_us.1);
-        let now = self.now;
-        let write = self.server_mut(id).disk.complete_one();
-        let durable_term = self.disk(id).hard_state.current_term;
-        self.judges.on_durable_term(id, durable_term);
-        match write {
-            Some(Write::Log { token, then_send, .. }) => {
-                for envelope in then_send {
-                    self.transmit(envelope);
-                }
-                let server = self.server_mut(id);
-                server.noticed_at = server.noticed_at.max(now.after(notice_us));
-                let (at, start) = (server.noticed_at, server.start);
-                self.later(at, Happening::Persisted { id, start, token });
-            }
-            Some(Write::Install { snapshot, data }) => self.install(id, &snapshot, &data),
-            None => {}
+    fn write_all_that_gathered(&mut self, id: NodeId) {
+        let latency_us = self.dice.between(self.world.disk_us.0, self.world.disk_us.1);
+        let at = self.now.after(latency_us);
+        let server = self.server_mut(id);
+        server.writing = server.disk.under_way.len();
+        if server.writing > 0 {
+            let start = server.start;
+            self.later(at, Happening::DiskDone { id, start });
         }
+    }
+
+    /// The disk has finished a write: what waited for it leaves, then the core hears of it. Of several in
+    /// one, it hears of the last.
+    fn on_disk_done(&mut self, id: NodeId) {
+        let mut last = None;
+        for _ in 0..self.server(id).writing {
+            let write = self.server_mut(id).disk.complete_one();
+            let durable_term = self.disk(id).hard_state.current_term;
+            self.judges.on_durable_term(id, durable_term);
+            match write {
+                Some(Write::Log { token, then_send, .. }) => {
+                    for envelope in then_send {
+                        self.transmit(&envelope);
+                    }
+                    last = Some(token);
+                }
+                Some(Write::Install { snapshot, data }) => self.install(id, &snapshot, &data),
+                None => {}
+            }
+        }
+        if let Some(token) = last {
+            let notice_us = self.dice.between(self.world.notice_us.0, self.world.notice_us.1);
+            let now = self.now;
+            let server = self.server_mut(id);
+            server.noticed_at = server.noticed_at.max(now.after(notice_us));
+            let (at, start) = (server.noticed_at, server.start);
+            self.later(at, Happening::Persisted { id, start, token });
+        }
+        self.write_all_that_gathered(id);
     }
 
     fn install(&mut self, id: NodeId, snapshot: &Snapshot, data: &[u8]) {
@@ -185,7 +202,8 @@ impl Cluster {
     }
 
     fn store_chunk(&mut self, id: NodeId, last_included: EntryId, offset: u64, data: &[u8]) {
-        let at = self.now.after(self.world.disk_us.0);
+        let latency_us = self.dice.between(self.world.disk_us.0, self.world.disk_us.1);
+        let at = self.now.after(latency_us);
         let server = self.server_mut(id);
         server.incoming.truncate(offset as usize);
         assert_eq!(server.incoming.len() as u64, offset, "chunks follow each other");
@@ -196,9 +214,9 @@ impl Cluster {
 
     // ---- Network ------------------------------------------------------------------------------------
 
-    fn transmit(&mut self, envelope: Envelope) {
-        self.judges.on_send(&envelope, &self.servers[&envelope.from].disk.durable);
-        for at in self.network.route(self.now, &envelope, &self.world, &mut self.dice) {
+    fn transmit(&mut self, envelope: &Envelope) {
+        self.judges.on_send(envelope, &self.servers[&envelope.from].disk.durable);
+        for at in self.network.route(self.now, envelope, &self.world, &mut self.dice) {
             self.later(at, Happening::Deliver(envelope.clone()));
         }
     }

@@ -40,8 +40,14 @@ impl Judges {
         self.leaders.get(&term).copied()
     }
 
+    /// How many terms had a leader.
     pub(crate) fn leaders(&self) -> usize {
         self.leaders.len()
+    }
+
+    /// How many terms one of these led.
+    pub(crate) fn leaders_among(&self, those: &[NodeId]) -> usize {
+        self.leaders.values().filter(|id| those.contains(id)).count()
     }
 
     /// A term that was durable is never gone back from, a crash between or not.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Operation};
+use super::{Answer, Moment, Operation};
 
 /// What a client did to the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,8 +16,8 @@ enum Action {
 /// never.
 #[derive(Clone, Debug)]
 struct Span {
-    called: u64,
-    returned: Option<u64>,
+    called: Moment,
+    returned: Option<Moment>,
     action: Action,
 }
 
@@ -33,16 +33,16 @@ fn span(operation: &Operation, key: &str) -> Option<Span> {
     if words.get(1) != Some(&key) {
         return None;
     }
-    let called = operation.called.0;
+    let called = operation.called;
     match (words[0], &operation.answered) {
         ("put", Some((at, Answer::Done(_)))) => {
-            Some(Span { called, returned: Some(at.0), action: Action::Put(words[2].to_owned()) })
+            Some(Span { called, returned: Some(*at), action: Action::Put(words[2].to_owned()) })
         }
         ("put", Some((_, Answer::Unknown)) | None) => {
             Some(Span { called, returned: None, action: Action::Put(words[2].to_owned()) })
         }
         ("get", Some((at, Answer::Done(value)))) => {
-            Some(Span { called, returned: Some(at.0), action: Action::Get(value.clone()) })
+            Some(Span { called, returned: Some(*at), action: Action::Get(value.clone()) })
         }
         _ => None,
     }

@@ -87,12 +87,15 @@ pub(crate) struct Sent {
     pub(crate) envelope: Envelope,
 }
 
+/// Names some messages.
+type Filter = Box<dyn Fn(&Envelope) -> bool>;
+
 /// The links between the servers, and everything that was ever sent over them.
 #[derive(Default)]
 pub(crate) struct Network {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Messages that a test takes out of the stream to lose them, or to deliver them later itself.
-    catch: Option<Box<dyn Fn(&Envelope) -> bool>>,
+    catch: Option<Filter>,
     pub(crate) caught: Vec<Envelope>,
     pub(crate) sent: Vec<Sent>,
 }

@@ -21,13 +21,20 @@ pub(crate) enum Answer {
     Unknown,
 }
 
+/// When something happened to a client, and its place among all that happened at that time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Moment {
+    pub(crate) at: Time,
+    pub(crate) order: u64,
+}
+
 /// What a client asked for, when, and what it was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub(crate) server: NodeId,
     pub(crate) command: String,
-    pub(crate) called: Time,
-    pub(crate) answered: Option<(Time, Answer)>,
+    pub(crate) called: Moment,
+    pub(crate) answered: Option<(Moment, Answer)>,
     /// The server told the client that it no longer leads, while the outcome was open (SOURCES M4).
     pub(crate) leadership_lost: bool,
 }
@@ -53,8 +60,9 @@ pub(crate) struct Server {
     /// Counts its starts: what was begun before a crash does not reach it afterwards.
     pub(crate) start: u64,
     pub(crate) disk: Disk,
-    /// When the disk will be done with all that was asked of it.
-    pub(crate) disk_free_at: Time,
+    /// How many of the writes under way the disk is busy with: what is asked for meanwhile gathers, and
+    /// becomes one write.
+    pub(crate) writing: usize,
     /// The core hears of its writes in order.
     pub(crate) noticed_at: Time,
     pub(crate) machine: Machine,
