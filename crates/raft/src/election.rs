@@ -45,10 +45,14 @@ impl Node {
     }
 
     /// A campaign that is neither won nor lost is tried again sooner than a silent leader is given up: a
-    /// PreVote disturbs nobody, and after a split vote there is no leader to wait for.
-    fn campaign_deadline(&mut self) -> Time {
-        let quarter_us = self.options.election_timeout_us / 4;
-        self.now.after(quarter_us + self.random.below(quarter_us))
+    /// PreVote disturbs nobody, and after a split vote there is no leader to wait for. But every candidacy
+    /// that fails doubles the patience with the next, up to a whole election timeout: where messages or
+    /// disks are slow, an election would otherwise begin before the one before has ended, for ever (SOURCES
+    /// E5). The transcript `candidates_with_slow_disks_grow_patient` plays it.
+    fn campaign_deadline(&mut self, failed: u32) -> Time {
+        const MOST_DOUBLINGS: u32 = 2;
+        let patience_us = (self.options.election_timeout_us / 4) << failed.min(MOST_DOUBLINGS);
+        self.now.after(patience_us + self.random.below(patience_us))
     }
 
     /// Only voters campaign, and nobody whose log is just being replaced by a snapshot.
@@ -63,8 +67,14 @@ impl Node {
     fn pre_campaign(&mut self) {
         self.fail_asked_reads();
         let proposed_term = self.current_term().next();
-        let deadline = self.campaign_deadline();
-        self.role = Role::PreCandidate(Campaign { votes: BTreeMap::from([(self.id, true)]), deadline });
+        let failed = match &self.role {
+            Role::Candidate(campaign) => campaign.failed + 1,
+            Role::PreCandidate(campaign) => campaign.failed,
+            Role::Follower(_) | Role::Leader(_) => 0,
+        };
+        let deadline = self.campaign_deadline(0);
+        let votes = BTreeMap::from([(self.id, true)]);
+        self.role = Role::PreCandidate(Campaign { votes, deadline, failed });
         self.event(Event::BecamePreCandidate { proposed_term });
         let last = self.log.last();
         self.ask_voters(&Message::PreVote { proposed_term, last });
@@ -76,9 +86,13 @@ impl Node {
         self.fail_asked_reads();
         let term = self.current_term().next();
         self.hard_state = HardState { current_term: term, voted_for: Some(self.id) };
-        let deadline = self.campaign_deadline();
+        let failed = match &self.role {
+            Role::PreCandidate(campaign) => campaign.failed,
+            Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => 0,
+        };
+        let deadline = self.campaign_deadline(failed);
         // Its own vote is counted once it is durable, like everybody's.
-        self.role = Role::Candidate(Campaign { votes: BTreeMap::new(), deadline });
+        self.role = Role::Candidate(Campaign { votes: BTreeMap::new(), deadline, failed });
         self.event(Event::BecameCandidate { term });
         let last = self.log.last();
         self.ask_voters(&Message::RequestVote { last, leadership_transfer });

@@ -79,6 +79,8 @@ pub(crate) struct Campaign {
     /// The answers so far, one a server.
     pub(crate) votes: BTreeMap<NodeId, bool>,
     pub(crate) deadline: Time,
+    /// How many candidacies in a row have come to nothing.
+    pub(crate) failed: u32,
 }
 
 /// A leader's data.

@@ -77,6 +77,7 @@ transcripts! {
     an_old_leader_in_a_minority_commits_nothing
     an_old_snapshot_is_ignored
     an_old_write_cannot_vouch_for_a_rewritten_index
+    candidates_with_slow_disks_grow_patient
     each_batch_of_reads_has_a_round_of_its_own
     fast_backup_skips_a_whole_term_in_a_round
     figure_7_six_followers_are_brought_into_line

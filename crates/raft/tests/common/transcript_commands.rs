@@ -4,7 +4,7 @@ use std::error::Error;
 
 use goldenscript::Context;
 use tenure_raft::{
-    Configuration, Effect, Envelope, Index, Message, Node, NodeId, Options, Payload, RoleKind, Term, Time,
+    Configuration, Effect, Envelope, Index, Message, NodeId, Options, Payload, RoleKind, Term, Time,
 };
 
 use super::notation;
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// `hold-disk 1`: its writes wait for `persist`.
     #[command(name = "hold-disk")]
     HoldDisk(u64),
+    /// `slow-disk 1 300`: its writes take so long, as far as `time` and `run` go.
+    #[command(name = "slow-disk")]
+    SlowDisk(u64, u64),
     /// `flush 1`: a held write is done and its messages leave, but the server hears of it only by `persist`.
     Flush(u64),
     /// `persist 1`, `persist 1 2`: so many held writes are done, reported by the last one's token.
@@ -224,6 +227,7 @@ impl Runner {
             Command::Crash(id) => rig.crash(node_id(*id)?),
             Command::Restart(id) => rig.start(node_id(*id)?),
             Command::HoldDisk(id) => rig.server(node_id(*id)?).disk_held = true,
+            Command::SlowDisk(id, milliseconds) => rig.server(node_id(*id)?).disk_us = milliseconds * 1_000,
             Command::Flush(id) => rig.flush(node_id(*id)?, 1),
             Command::Persist(id, count) => rig.persist(node_id(*id)?, count.unwrap_or(1)),
             Command::ReleaseDisk(id) => {
@@ -337,10 +341,7 @@ impl Runner {
                 self.stabilize()?;
             }
             match self.rig.next_deadline() {
-                Some((at, id)) if at <= end => {
-                    self.rig.now = self.rig.now.max(at);
-                    self.rig.input(id, Node::on_time);
-                }
+                Some((at, id, due)) if at <= end => self.rig.come(at, id, due),
                 Some(_) | None => {
                     self.rig.now = Time(end.0);
                     return Ok(());

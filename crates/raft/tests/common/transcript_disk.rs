@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, EntryId, Envelope, HardState, Index, NodeId, Payload, Restored, Snapshot, WriteToken,
+    Entry, EntryId, Envelope, HardState, Index, NodeId, Payload, Restored, Snapshot, Time, WriteToken,
 };
 
 /// What survives.
@@ -98,6 +98,8 @@ pub(crate) struct Write {
     pub(crate) entries: Vec<Entry>,
     pub(crate) token: WriteToken,
     pub(crate) then_send: Vec<Envelope>,
+    /// When a slow disk will have done it.
+    pub(crate) due: Time,
     /// It is on the disk and its messages have left, but the server has not heard of it.
     pub(crate) done: bool,
 }

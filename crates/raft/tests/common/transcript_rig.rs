@@ -28,6 +28,8 @@ pub(crate) struct Server {
     /// Writes wait for the script.
     pub(crate) disk_held: bool,
     pub(crate) writes: VecDeque<Write>,
+    /// How long the disk takes for a write when it is not held.
+    pub(crate) disk_us: u64,
     /// The parts of snapshots that arrive wait for the script.
     pub(crate) snapshots_held: bool,
     pub(crate) arriving: VecDeque<Effect>,
@@ -50,6 +52,13 @@ impl Server {
 pub(crate) enum LineKind {
     Event,
     Traffic,
+}
+
+/// What time brings.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    Write,
+    Timer,
 }
 
 /// The cluster.
@@ -140,10 +149,24 @@ impl Rig {
         self.input(id, Node::on_time);
     }
 
-    /// The server whose deadline comes next, and when.
-    pub(crate) fn next_deadline(&self) -> Option<(Time, NodeId)> {
-        let deadlines = self.running().into_iter().map(|id| (self.node(id).next_deadline(), id));
-        deadlines.filter(|(at, _)| *at != Time::NEVER).min()
+    /// The next thing that time brings: a server's deadline, or a slow disk's write.
+    pub(crate) fn next_deadline(&self) -> Option<(Time, NodeId, Due)> {
+        let timers = self.running().into_iter().map(|id| (self.node(id).next_deadline(), id, Due::Timer));
+        let slow = self.servers.iter().filter(|(_, server)| !server.disk_held);
+        let writes = slow.filter_map(|(&id, server)| Some((server.writes.front()?.due, id, Due::Write)));
+        timers.filter(|(at, ..)| *at != Time::NEVER).chain(writes).min()
+    }
+
+    /// It happens.
+    pub(crate) fn come(&mut self, at: Time, id: NodeId, due: Due) {
+        self.now = self.now.max(at);
+        match due {
+            Due::Timer => self.input(id, Node::on_time),
+            Due::Write => {
+                self.finish_writes(id, 1);
+                self.drain(id);
+            }
+        }
     }
 
     /// Proposes commands together; remembers what became of them.
@@ -200,14 +223,11 @@ impl Rig {
     fn carry_out(&mut self, id: NodeId, effect: Effect, events: &mut Vec<Event>) {
         match effect {
             Effect::Persist { hard_state, entries, token, then_send } => {
-                self.server(id).writes.push_back(Write {
-                    hard_state,
-                    entries,
-                    token,
-                    then_send,
-                    done: false,
-                });
-                if !self.server(id).disk_held {
+                let now = self.now;
+                let server = self.server(id);
+                let due = server.writes.back().map_or(now, |write| write.due.max(now)).after(server.disk_us);
+                server.writes.push_back(Write { hard_state, entries, token, then_send, due, done: false });
+                if !server.disk_held && server.disk_us == 0 {
                     self.finish_writes(id, usize::MAX);
                 }
             }
