@@ -147,6 +147,10 @@ fn main() {
     let keys = std::env::args().nth(1).map_or(1_000_000, |keys| keys.parse().expect("a number of keys"));
     let mut store = Store::new();
     timed(&format!("load of {keys} keys"), || (0..keys).for_each(|number| apply(&mut store, &put(number))));
+    timed("1,000,000 puts of random keys, no snapshot", || {
+        let mut random = Random(3);
+        (0..1_000_000).for_each(|_| apply(&mut store, &put(random.next() % keys)));
+    });
     write_with_a_reader(&mut store, keys);
     measure_reads_of_the_past(&mut store);
     timed("snapshot", || black_box(store.snapshot()));

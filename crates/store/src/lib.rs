@@ -5,6 +5,10 @@
 //! same order have the same state, down to [`Store::state_hash`]. Reads are done on a [`Snapshot`], which
 //! costs next to nothing to take and never stops `apply`.
 //!
+//! A snapshot that is alive makes the next writes copy what they touch (`docs/adr/0003-in-memory-map.md`), so
+//! take one when a reader waits rather than after every batch. A compaction is done at once, in one walk over
+//! the history; keep a snapshot over it and drop that on another thread, and the freeing happens there.
+//!
 //! What it does *not* know: Raft, disks, clocks, threads, protobuf, the network. It lives in memory; it is
 //! durable through the log and through [`checkpoint`]s, whose bytes it makes and reads and whose files are
 //! the caller's. Watches, leases and users are not built yet.
