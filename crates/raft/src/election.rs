@@ -139,6 +139,8 @@ impl Node {
     fn become_leader(&mut self) {
         assert_eq!(self.hard_state.voted_for, Some(self.id), "a leader has voted for itself");
         assert_eq!(self.durable_hard_state, self.hard_state, "a leader's own vote is durable");
+        // A leader has all that is committed (paper §5.4.3): what was arriving brings it nothing.
+        self.incoming = None;
         let last = self.log.last();
         let next_index = last.index.next();
         let others = self.configuration().members().filter(|&id| id != self.id);
