@@ -45,10 +45,15 @@ transcripts! {
     a_broken_connection_elects_early
     a_candidate_that_steps_back_keeps_its_vote
     a_candidates_own_vote_counts_when_it_is_durable
+    a_cluster_of_four_needs_three
+    a_cluster_of_one_needs_nobody
     a_cluster_of_three_elects_and_commits
+    a_cluster_of_two_needs_both
+    a_configuration_is_in_force_when_appended
     a_deposed_leader_does_not_answer_reads
     a_doubled_vote_counts_once
     a_follower_reads_with_an_index_of_its_leader
+    a_joint_configuration_needs_both_halves
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
     a_leader_that_can_only_send_steps_down
@@ -58,6 +63,7 @@ transcripts! {
     a_longer_log_of_an_older_term_loses
     a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
+    a_promoted_learner_votes_before_it_knows
     a_read_of_a_follower_fails_when_its_leader_is_gone
     a_read_waits_for_the_first_own_entry
     a_refused_pre_vote_teaches_the_higher_term
@@ -65,6 +71,7 @@ transcripts! {
     a_server_that_does_not_hear_the_leader_disturbs_nobody
     a_snapshot_arrives_in_chunks
     a_snapshot_begins_anew_with_another_leader
+    a_snapshot_carries_its_configuration
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
     a_split_vote_is_tried_again
     a_stalled_disk_is_not_buried_under_replies
@@ -77,6 +84,7 @@ transcripts! {
     an_old_leader_in_a_minority_commits_nothing
     an_old_snapshot_is_ignored
     an_old_write_cannot_vouch_for_a_rewritten_index
+    appends_are_sent_ahead_within_a_window
     candidates_with_slow_disks_grow_patient
     each_batch_of_reads_has_a_round_of_its_own
     fast_backup_skips_a_whole_term_in_a_round
@@ -84,6 +92,10 @@ transcripts! {
     figure_8_an_entry_of_an_earlier_term_does_not_commit_by_counting
     figure_8e_an_entry_of_its_own_term_commits_the_earlier_ones
     leadership_is_handed_over
+    old_entries_are_read_back_from_the_disk
     one_vote_a_term_across_a_crash
     reordered_appends_fill_the_hole
+    votes_can_have_weights
+    what_waits_to_be_committed_has_a_bound
+    without_a_majority_nothing_is_lost_or_decided
 }

@@ -321,6 +321,9 @@ impl Runner {
         if (role == RoleKind::Leader) != as_leader {
             return Err(format!("{id} is {role}").into());
         }
+        if self.rig.node(id).next_deadline() == Time::NEVER {
+            return Err(format!("{id} has no deadline").into());
+        }
         self.rig.fire(id);
         Ok(())
     }

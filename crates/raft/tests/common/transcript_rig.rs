@@ -195,6 +195,8 @@ impl Rig {
         let last_applied = self.node(id).log().last_applied();
         self.input(id, |node, now| node.on_snapshot_taken(now, last_applied));
         let snapshot = self.node(id).log().snapshot().clone();
+        let Snapshot { last_included, configuration } = &snapshot;
+        self.say(LineKind::Event, id, format_args!("takes snapshot {last_included} {configuration}"));
         let server = self.server(id);
         (server.disk.snapshot, server.disk.snapshot_data) = (snapshot, data);
     }
@@ -258,7 +260,7 @@ impl Rig {
         for write in server.writes.iter_mut().take(count).filter(|write| !write.done) {
             write.done = true;
             server.disk.write(write);
-            done.extend(write.then_send.drain(..));
+            done.append(&mut write.then_send);
         }
         for envelope in done {
             self.send(envelope);
