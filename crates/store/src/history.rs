@@ -88,3 +88,58 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::Change;
+
+    /// Several hundred revisions of one to three changes each, some numbers left out.
+    fn revisions() -> impl Strategy<Value = Vec<Revision>> {
+        proptest::collection::vec((1..3_i64, 1..4_u32), 0..400).prop_map(|steps| {
+            let mut main = 1;
+            let mut revisions = Vec::new();
+            for (step, changes) in steps {
+                main += step;
+                revisions.extend((0..changes).map(|sub| Revision { main, sub }));
+            }
+            revisions
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn it_is_a_sorted_list_that_loses_its_front(
+            revisions in revisions(),
+            cuts in proptest::collection::vec(0..700_i64, 1..4),
+        ) {
+            let mut history = History::default();
+            for &revision in &revisions {
+                history.push(Record::new(revision, Bytes::from_static(b"k"), Change::Delete, None));
+            }
+            let mut kept_from = 0;
+            for cut in cuts {
+                history.drop_blocks_below(cut);
+                kept_from = kept_from.max(cut);
+                let left: Vec<Revision> = history.iter_from(0).map(|record| record.revision).collect();
+                prop_assert!(revisions.ends_with(&left), "only the front goes");
+                let below = left.iter().take_while(|revision| revision.main < kept_from).count();
+                prop_assert!(below < BLOCK_RECORDS, "less than a block stays that could go");
+            }
+            for main in kept_from..900 {
+                let start = Revision { main, sub: 0 };
+                let at = revisions.partition_point(|&revision| revision < start);
+                let from: Vec<Revision> = history.iter_from(main).map(|record| record.revision).collect();
+                prop_assert_eq!(&from, &revisions[at..]);
+                prop_assert_eq!(history.first_from(start).map(|record| record.revision), from.first().copied());
+                let found = history.get(start).map(|record| record.revision);
+                prop_assert_eq!(found, from.first().copied().filter(|&first| first == start));
+            }
+        }
+    }
+}
