@@ -1,5 +1,6 @@
 //! The words of the command line.
 //!
+//! `serve` takes etcd's flags in all their forms, which [`arguments`](crate::serve::arguments) rewrites first.
 //! The client commands take etcdctl's arguments, so that scripts written for it go on working. What etcdctl's
 //! parser accepts and clap does not (options before the command, `--flag=true`) is rewritten by
 //! [`arguments`](crate::client::arguments) first.
@@ -12,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::client::{self, ClientCommand, exit};
+use crate::serve::{self, ServeArguments};
 
 /// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
 #[derive(Debug, Parser)]
@@ -24,6 +26,9 @@ struct Cli {
 /// What there is to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run one member of a cluster, with etcd's flags
+    #[command(version, after_help = SERVE_ENVIRONMENT)]
+    Serve(Box<ServeArguments>),
     #[command(flatten)]
     Client(ClientCommand),
     /// Print the completions of a shell: `source <(tenure completions bash)`
@@ -32,6 +37,9 @@ pub(crate) enum Command {
         shell: Shell,
     },
 }
+
+const SERVE_ENVIRONMENT: &str = "Every flag can be given as a variable instead: TENURE_DATA_DIR or ETCD_DATA_DIR \
+                                 for --data-dir. A flag that is repeated counts as given last.";
 
 /// The command that the arguments name; or, after its help or an error was printed, with what to exit.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
@@ -45,10 +53,31 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let mut definition = client::options::with_environment(Cli::command());
     definition.build();
+    let (arguments, warnings) = rewrite_serve(&mut definition, arguments.into_iter().collect())?;
     let arguments = client::arguments::rewrite(&definition, arguments);
     let mut matches = definition.clone().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition))?;
-    Ok(cli.command)
+    let mut command = cli.command;
+    if let Command::Serve(serve) = &mut command {
+        serve.warnings = warnings;
+    }
+    Ok(command)
+}
+
+/// `serve` has a parser's habits of its own, and what it takes from the environment.
+fn rewrite_serve(
+    definition: &mut clap::Command,
+    mut words: Vec<OsString>,
+) -> Result<(Vec<OsString>, Vec<String>), clap::Error> {
+    if words.get(1).is_none_or(|word| word != "serve") {
+        return Ok((words, Vec::new()));
+    }
+    let serve = definition.find_subcommand_mut("serve").expect("it is defined above");
+    let flags = words.split_off(2);
+    let is_elsewhere = client::options::is_variable;
+    let rewritten = serve::arguments::rewrite(serve, flags, std::env::vars_os(), is_elsewhere)?;
+    words.extend(rewritten.words);
+    Ok((words, rewritten.warnings))
 }
 
 /// etcdctl's exit code for what clap found wrong.

@@ -7,10 +7,15 @@
 
 mod cli;
 mod client;
+mod serve;
 
 use std::process::ExitCode;
 
 use cli::Command;
+
+/// Values of all sizes are freed on other threads than they came from, which this one is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -18,6 +23,7 @@ fn main() -> ExitCode {
         Err(exit_code) => return exit_code,
     };
     match command {
+        Command::Serve(arguments) => serve::main(&arguments),
         Command::Client(command) => client::main(command),
         Command::Completions { shell } => cli::print_completions(shell),
     }

@@ -76,6 +76,11 @@ pub(crate) fn with_environment(definition: Command) -> Command {
     with_variables(definition, &|variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
 }
 
+/// Whether an environment variable stands in for an option of the client commands.
+pub(crate) fn is_variable(name: &str) -> bool {
+    ENVIRONMENT.iter().any(|(_, variables)| variables.contains(&name))
+}
+
 fn with_variables(mut definition: Command, is_set: &dyn Fn(&str) -> bool) -> Command {
     // Only client commands have this option.
     if definition.get_arguments().any(|argument| argument.get_id() == "endpoints") {

@@ -1,0 +1,260 @@
+//! The flags of `serve`: etcd's names, defaults and texts; from them, the settings of a member.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+use tenure_server::{Config, Url};
+
+/// Where etcd listens for clients and peers when nothing is said.
+const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+
+/// `tenure serve`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Name of this member, under which --initial-cluster lists it
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) name: String,
+    /// Where this member keeps its data [default: NAME.tenure]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where to listen for clients, separated by commas [default: http://localhost:2379]
+    #[arg(long, value_name = "URLS")]
+    listen_client_urls: Option<Urls>,
+    /// What clients are told to connect to; needed when --listen-client-urls is set [default: http://localhost:2379]
+    #[arg(long, value_name = "URLS")]
+    advertise_client_urls: Option<Urls>,
+    /// Where to listen for the other members
+    #[arg(long, value_name = "URLS", default_value = DEFAULT_PEER_URL)]
+    listen_peer_urls: Urls,
+    /// What the other members connect to
+    #[arg(long, value_name = "URLS", default_value = DEFAULT_PEER_URL)]
+    initial_advertise_peer_urls: Urls,
+    /// All members of a new cluster, the same on each of them: name=url,name=url [default: this member alone]
+    #[arg(long, value_name = "MEMBERS")]
+    initial_cluster: Option<InitialCluster>,
+    /// Tells clusters apart that would otherwise look alike
+    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
+    initial_cluster_token: String,
+    /// Whether the cluster is new, or exists and knows this member already
+    #[arg(long, value_name = "STATE", default_value = "new")]
+    pub(crate) initial_cluster_state: ClusterState,
+    /// How often a leader makes itself heard, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    heartbeat_interval: u64,
+    /// How long a follower waits for the leader, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    election_timeout: u64,
+    /// Take a checkpoint after this many entries
+    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000)]
+    snapshot_count: u64,
+    /// Keep this many entries before a checkpoint, for members that are a little behind
+    #[arg(long, value_name = "ENTRIES", default_value_t = 5_000)]
+    snapshot_catchup_entries: u64,
+    /// Largest request to take, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1_572_864)]
+    max_request_bytes: usize,
+    /// Most operations in one transaction
+    #[arg(long, value_name = "COUNT", default_value_t = 128)]
+    max_txn_ops: usize,
+    /// How the log on standard error is written
+    #[arg(long, value_name = "FORMAT", default_value = "console")]
+    pub(crate) log_format: LogFormat,
+    /// What is worth a line in the log
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+    /// Threads that serve requests; 1 is best on two cores [default: half the cores]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) worker_threads: Option<u16>,
+    /// Stop when standard input is closed: `dev` holds the other end, so no member outlives it
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+    /// What the parser had to say, to be logged once there is a log.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
+}
+
+impl ServeArguments {
+    /// The settings that the flags stand for, or which flag is missing.
+    pub(crate) fn config(&self) -> Result<Config, &'static str> {
+        // Else clients would be sent to an address where nobody listens.
+        if self.listen_client_urls.is_some() && self.advertise_client_urls.is_none() {
+            return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly");
+        }
+        let client_urls = |urls: &Option<Urls>| match urls {
+            Some(urls) => urls.0.clone(),
+            None => vec![DEFAULT_CLIENT_URL.parse().expect("the default is a URL")],
+        };
+        let own_urls = self.initial_advertise_peer_urls.0.clone();
+        let initial_cluster = match &self.initial_cluster {
+            Some(cluster) => cluster.0.clone(),
+            None => BTreeMap::from([(self.name.clone(), own_urls.clone())]),
+        };
+        Ok(Config {
+            name: self.name.clone(),
+            data_dir: self.data_dir.clone().unwrap_or_else(|| format!("{}.tenure", self.name).into()),
+            listen_client_urls: client_urls(&self.listen_client_urls),
+            listen_peer_urls: self.listen_peer_urls.0.clone(),
+            advertise_client_urls: client_urls(&self.advertise_client_urls),
+            initial_advertise_peer_urls: own_urls,
+            initial_cluster,
+            initial_cluster_token: self.initial_cluster_token.clone(),
+            heartbeat_interval_ms: self.heartbeat_interval,
+            election_timeout_ms: self.election_timeout,
+            max_request_bytes: self.max_request_bytes,
+            max_txn_ops: self.max_txn_ops,
+            snapshot_count: self.snapshot_count,
+            snapshot_catchup_entries: self.snapshot_catchup_entries,
+        })
+    }
+}
+
+/// Several URLs, separated by commas.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Urls(Vec<Url>);
+
+impl FromStr for Urls {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Urls, String> {
+        let parse = |url: &str| url.trim().parse::<Url>().map_err(|error| error.to_string());
+        text.split(',').map(parse).collect::<Result<_, _>>().map(Urls)
+    }
+}
+
+/// `name=url,name=url`; a member with several URLs is named once for each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct InitialCluster(BTreeMap<String, Vec<Url>>);
+
+impl FromStr for InitialCluster {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<InitialCluster, String> {
+        let mut members: BTreeMap<String, Vec<Url>> = BTreeMap::new();
+        for member in text.split(',') {
+            let Some((name, url)) = member.trim().split_once('=') else {
+                return Err(format!("{member:?}: expected name=url"));
+            };
+            let url = url.parse::<Url>().map_err(|error| error.to_string())?;
+            members.entry(name.to_owned()).or_default().push(url);
+        }
+        Ok(InitialCluster(members))
+    }
+}
+
+/// `--initial-cluster-state`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ClusterState {
+    New,
+    Existing,
+}
+
+/// `--log-format`: lines for people, or one JSON object a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Console,
+    Json,
+}
+
+/// `--log-level`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl ValueEnum for LogLevel {
+    fn value_variants<'a>() -> &'a [LogLevel] {
+        &[LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            LogLevel::Trace => PossibleValue::new("trace"),
+            LogLevel::Debug => PossibleValue::new("debug"),
+            LogLevel::Info => PossibleValue::new("info"),
+            LogLevel::Warn => PossibleValue::new("warn"),
+            // etcd has three above; here errors are the highest there is.
+            LogLevel::Error => PossibleValue::new("error").aliases(["dpanic", "panic", "fatal"]),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn arguments(words: &str) -> Result<ServeArguments, clap::Error> {
+        let command = ServeArguments::augment_args(Command::new("serve").no_binary_name(true));
+        ServeArguments::from_arg_matches(&command.try_get_matches_from(words.split_whitespace())?)
+    }
+
+    fn config(words: &str) -> Config {
+        arguments(words).expect("arguments").config().expect("a configuration")
+    }
+
+    fn texts(urls: &[Url]) -> Vec<String> {
+        urls.iter().map(Url::to_string).collect()
+    }
+
+    #[test]
+    fn without_flags_a_member_is_a_cluster_of_its_own_with_etcds_defaults() {
+        let config = config("");
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.name, "default");
+        assert_eq!(config.data_dir, PathBuf::from("default.tenure"));
+        assert_eq!(texts(&config.listen_client_urls), [DEFAULT_CLIENT_URL]);
+        assert_eq!(texts(&config.initial_cluster["default"]), [DEFAULT_PEER_URL]);
+        assert_eq!((config.heartbeat_interval_ms, config.election_timeout_ms), (100, 1000));
+        assert_eq!((config.max_request_bytes, config.max_txn_ops), (1_572_864, 128));
+        assert_eq!((config.snapshot_count, config.snapshot_catchup_entries), (10_000, 5_000));
+    }
+
+    #[test]
+    fn the_cluster_follows_the_name_and_the_peer_urls_that_are_advertised() {
+        let config = config("--name a --initial-advertise-peer-urls http://10.0.0.1:1,http://10.0.0.2:1");
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(texts(&config.initial_cluster["a"]), ["http://10.0.0.1:1", "http://10.0.0.2:1"]);
+    }
+
+    #[test]
+    fn a_member_of_the_cluster_may_have_several_urls() {
+        let config = config("--initial-cluster a=http://h:1,b=http://h:2,a=http://h:3");
+        assert_eq!(texts(&config.initial_cluster["a"]), ["http://h:1", "http://h:3"]);
+        assert_eq!(texts(&config.initial_cluster["b"]), ["http://h:2"]);
+    }
+
+    #[test]
+    fn clients_must_be_told_an_address_when_the_default_is_not_listened_at() {
+        let arguments = arguments("--listen-client-urls http://0.0.0.0:2379").expect("arguments");
+        let error = arguments.config().expect_err("nothing advertised");
+        assert_eq!(error, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
+    }
+
+    #[test]
+    fn values_that_are_none_are_refused() {
+        for words in [
+            "--listen-peer-urls foo:1",
+            "--listen-peer-urls http://h:1,",
+            "--initial-cluster a",
+            "--initial-cluster a=h:1",
+            "--initial-cluster-state old",
+            "--heartbeat-interval x",
+            "--heartbeat-interval -1",
+            "--max-txn-ops 1.5",
+            "--log-format xml",
+            "--log-level loud",
+            "--worker-threads 0",
+        ] {
+            assert!(arguments(words).is_err(), "{words}");
+        }
+    }
+}

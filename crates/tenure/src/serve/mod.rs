@@ -1,0 +1,76 @@
+//! `tenure serve`: one member as a process, with etcd's flags.
+//!
+//! Here is what a process needs around [`tenure_server::serve`]: settings, a log, a runtime and signals. What
+//! a member does is below.
+
+pub(crate) mod arguments;
+pub(crate) mod flags;
+mod logging;
+mod shutdown;
+
+use std::io;
+use std::num::NonZero;
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, bail, ensure};
+use tokio::runtime::{Builder, Runtime};
+
+use flags::ClusterState;
+pub(crate) use flags::ServeArguments;
+
+/// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
+pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
+    logging::start(arguments.log_format, arguments.log_level);
+    for warning in &arguments.warnings {
+        tracing::warn!("{warning}");
+    }
+    match run(arguments) {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
+    let config = match arguments.config() {
+        Ok(config) => config,
+        Err(why) => bail!(why),
+    };
+    let has_data = config.data_dir.join("member").exists();
+    ensure!(
+        arguments.initial_cluster_state == ClusterState::New || has_data,
+        "{} is empty, and joining a cluster that exists is not supported yet: start all members of a new cluster \
+         with --initial-cluster-state new, or check --data-dir",
+        config.data_dir.display()
+    );
+    let runtime = runtime(arguments.worker_threads).context("cannot start the threads")?;
+    let stop_with_stdin = arguments.stop_with_stdin;
+    let result = runtime.block_on(async {
+        let stop = shutdown::requested(stop_with_stdin).context("cannot listen for signals")?;
+        tenure_server::serve(config, stop).await.map_err(anyhow::Error::from)
+    });
+    // What still runs are reads that nobody waits for any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// On two cores a second thread only takes time from the log's; more cores are shared with the other
+/// processes of a machine.
+fn runtime(worker_threads: Option<u16>) -> io::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = worker_threads.map_or(cores / 2, usize::from);
+    let mut builder = if threads <= 1 {
+        Builder::new_current_thread()
+    } else {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        builder
+    };
+    builder.enable_all().build()
+}
