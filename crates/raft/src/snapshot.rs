@@ -136,7 +136,8 @@ impl Node {
         done: bool,
     ) {
         let last_included = snapshot.last_included;
-        if last_included.term > self.current_term() || !self.is_ready_for_chunk() {
+        let is_possible = last_included.term <= self.current_term() && last_included.index <= Index::LIMIT;
+        if !is_possible || !self.is_ready_for_chunk() {
             return;
         }
         if self.log_contains(last_included) {

@@ -58,6 +58,10 @@ impl fmt::Display for Term {
 pub struct Index(pub u64);
 
 impl Index {
+    /// No log gets this far; a snapshot that claims to is not believed, so that the next index always
+    /// exists.
+    pub const LIMIT: Index = Index(1 << 62);
+
     /// The position after this one.
     #[must_use]
     pub fn next(self) -> Index {
