@@ -78,6 +78,7 @@ impl Follower {
 pub(crate) struct Campaign {
     /// The answers so far, one a server.
     pub(crate) votes: BTreeMap<NodeId, bool>,
+    pub(crate) began: Time,
     pub(crate) deadline: Time,
     /// How many candidacies in a row have come to nothing.
     pub(crate) failed: u32,
