@@ -148,7 +148,7 @@ impl Schedule {
             let command = &operation.command;
             match operation.answered.as_ref().map(|(_, answer)| answer) {
                 Some(Answer::Done(_)) => {
-                    assert!(is_applied(command), "{command} was acknowledged and is lost")
+                    assert!(is_applied(command), "{command} was acknowledged and is lost");
                 }
                 Some(Answer::NotDone) => assert!(!is_applied(command), "{command} was denied and is done"),
                 Some(Answer::Unknown) | None => {}

@@ -147,17 +147,21 @@ impl Network {
         dice.between(world.delay_us.0, world.delay_us.1) + dice.between(0, late_us)
     }
 
-    /// How many exchanges began after `since`: a request and its reply count once.
-    pub(crate) fn requests_since(&self, since: Time) -> usize {
-        let sent = self.sent.iter().filter(|sent| sent.at > since);
-        sent.filter(|sent| sent.envelope.message.is_request()).count()
+    /// A place in the stream of messages, to count from.
+    pub(crate) fn mark(&self) -> usize {
+        self.sent.len()
     }
 
-    /// How many bytes were sent after `since`, with a fixed overhead for each message and each entry.
-    pub(crate) fn bytes_since(&self, since: Time) -> usize {
+    /// How many exchanges began since `mark`: a request and its reply count once.
+    pub(crate) fn requests_since(&self, mark: usize) -> usize {
+        self.sent[mark..].iter().filter(|sent| sent.envelope.message.is_request()).count()
+    }
+
+    /// How many bytes were sent since `mark`, with a fixed overhead for each message and each entry.
+    pub(crate) fn bytes_since(&self, mark: usize) -> usize {
         const MESSAGE_OVERHEAD_BYTES: usize = 64;
-        let sent = self.sent.iter().filter(|sent| sent.at > since);
-        sent.map(|sent| MESSAGE_OVERHEAD_BYTES + payload_bytes(&sent.envelope.message)).sum()
+        let sizes = self.sent[mark..].iter().map(|sent| payload_bytes(&sent.envelope.message));
+        sizes.map(|payload| MESSAGE_OVERHEAD_BYTES + payload).sum()
     }
 }
 

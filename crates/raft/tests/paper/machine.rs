@@ -31,6 +31,12 @@ fn m1_the_starting_state_and_the_log_make_the_state() {
     }
 }
 
+/// M1, M2: the example of the crate, a replicated counter that loses its leader and gets it back.
+#[test]
+fn m1_the_example_counts_the_same_on_every_server() {
+    crate::counter::main();
+}
+
 /// M2, §2: any replica can take over for one that failed.
 #[test]
 fn m2_any_replica_can_take_over() {

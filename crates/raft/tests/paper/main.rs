@@ -5,6 +5,9 @@
 #[path = "../common/cluster.rs"]
 mod cluster;
 
+#[path = "../../examples/counter.rs"]
+mod counter;
+
 mod clients;
 mod elections;
 mod machine;
