@@ -13,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::client::{self, ClientCommand, exit};
+use crate::dev::DevArguments;
 use crate::serve::{self, ServeArguments};
 
 /// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     /// Run one member of a cluster, with etcd's flags
     #[command(version, after_help = SERVE_ENVIRONMENT)]
     Serve(Box<ServeArguments>),
+    /// Run a cluster of three on this machine, to try things out
+    Dev(DevArguments),
     #[command(flatten)]
     Client(ClientCommand),
     /// Print the completions of a shell: `source <(tenure completions bash)`

@@ -7,6 +7,7 @@
 
 mod cli;
 mod client;
+mod dev;
 mod serve;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Serve(arguments) => serve::main(&arguments),
+        Command::Dev(arguments) => dev::main(&arguments),
         Command::Client(command) => client::main(command),
         Command::Completions { shell } => cli::print_completions(shell),
     }
