@@ -97,9 +97,10 @@ impl NodeId {
     }
 }
 
+/// In hexadecimal, as etcd and its tools show members.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{}", self.0)
+        write!(f, "n{:x}", self.0)
     }
 }
 
