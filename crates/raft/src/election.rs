@@ -86,6 +86,8 @@ impl Node {
         self.fail_asked_reads();
         let term = self.current_term().next();
         self.hard_state = HardState { current_term: term, voted_for: Some(self.id) };
+        // Answers of the old term that still wait for the disk are over with it.
+        self.after_disk.clear();
         let failed = match &self.role {
             Role::PreCandidate(campaign) => campaign.failed,
             Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => 0,

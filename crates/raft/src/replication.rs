@@ -165,9 +165,11 @@ impl Node {
         match &progress.state {
             ProgressState::Probe { .. } if prev.index == progress.next_index.previous() => {
                 let next_index = shared.map_or(hint.index, |shared| shared.index.next());
-                // At least one step back, never below what is known to match.
+                // At least one step back, never below what is known to match. A follower that refuses even
+                // that contradicts itself: it is asked again with the next heartbeat, not at once for ever.
+                let contradicts = prev.index <= progress.match_index;
                 progress.next_index = next_index.min(prev.index).max(progress.match_index.next());
-                progress.state = ProgressState::Probe { sent: false };
+                progress.state = ProgressState::Probe { sent: contradicts };
             }
             ProgressState::Replicate { .. } if prev.index > progress.match_index => {
                 let only_a_hole = hint.index >= progress.match_index && shared == Some(hint);
@@ -215,7 +217,8 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.last_heard = now;
-        progress.acked_round = progress.acked_round.max(round);
+        // Nobody can answer a round that has not begun.
+        progress.acked_round = progress.acked_round.max(round.min(leader.reads.round()));
         // The follower lives. What it has not answered for long is lost; without this, the last append
         // before a quiet time would stay lost for ever.
         if progress.overdue(overdue) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tenure_raft::{
     Configuration, Effect, Entry, EntryId, Envelope, Event, HardState, Index, LogSlice, Message, Node,
-    NodeId, Options, Term, Time, WriteToken, invariants,
+    NodeId, Options, ReadId, Term, Time, WriteToken, invariants,
 };
 
 use super::{Image, entries_of, n};
@@ -25,6 +25,7 @@ pub(crate) struct Single {
     pub(crate) sent: Vec<Envelope>,
     pub(crate) applied: Vec<Entry>,
     pub(crate) events: Vec<Event>,
+    pub(crate) reads_ready: Vec<(ReadId, Index)>,
 }
 
 impl Single {
@@ -36,8 +37,15 @@ impl Single {
 
     pub(crate) fn with_image(image: &Image, options: Options) -> Single {
         let node = Node::new(n(1), options, 1, image.restored(), Time(0));
-        let (writes, sent, applied, events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Single { node, now: Time(0), writes, sent, applied, events }
+        Single {
+            node,
+            now: Time(0),
+            writes: Vec::new(),
+            sent: Vec::new(),
+            applied: Vec::new(),
+            events: Vec::new(),
+            reads_ready: Vec::new(),
+        }
     }
 
     /// An input, without finishing any write.
@@ -59,8 +67,8 @@ impl Single {
                     self.node.on_applied(self.now, last);
                 }
                 Effect::Event(event) => self.events.push(event),
-                Effect::ReadReady { .. }
-                | Effect::ReadFailed { .. }
+                Effect::ReadReady { read, index } => self.reads_ready.push((read, index)),
+                Effect::ReadFailed { .. }
                 | Effect::LoadEntries { .. }
                 | Effect::LoadSnapshotChunk { .. }
                 | Effect::StoreSnapshotChunk { .. }

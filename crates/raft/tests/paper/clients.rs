@@ -1,6 +1,6 @@
 //! Clients: L1, L3, L4 (§8, thesis §3.10, §6).
 
-use tenure_raft::{Message, NodeId, ProposeError, ReadError, RoleKind, StepDownReason};
+use tenure_raft::{Message, NodeId, ProposeError, ReadError, RoleKind, Round, StepDownReason};
 
 use crate::cluster::single::Single;
 use crate::cluster::{Answer, Cluster, Dice, World, linear, n};
@@ -113,6 +113,20 @@ fn l3_answers_to_earlier_heartbeats_confirm_nothing() {
     assert!(cluster.now.since_us(took_us) < 150_000);
 }
 
+/// L3: nor does an answer to a round that had not begun.
+#[test]
+fn l3_nobody_answers_a_round_before_it_begins() {
+    let mut leader = Single::new(3, &[1]);
+    let term = leader.lead().0;
+    let accepted = tenure_raft::AppendReply::Accepted { match_index: leader.node.log().last_index() };
+    leader.receive(2, term, Message::AppendEntriesReply(accepted));
+    leader.receive(2, term, Message::HeartbeatReply { round: Round(99) });
+    leader.input(|node, now| node.read_index(now)).expect("it leads");
+    assert_eq!(leader.reads_ready, []);
+    leader.receive(2, term, Message::HeartbeatReply { round: Round(1) });
+    assert_eq!(leader.reads_ready.len(), 1);
+}
+
 /// L3, §8: a leader commits a blank entry at the start of its term first: before that it does not know
 /// what is committed, though its log has it.
 #[test]
@@ -218,7 +232,7 @@ fn l4_a_leader_whose_disk_stalls_steps_down() {
     let asked = leader.now;
     while leader.node.role() == RoleKind::Leader {
         for other in [2, 3] {
-            let round = tenure_raft::Round(0);
+            let round = Round(0);
             leader.receive_only(other, term.0, Message::HeartbeatReply { round });
         }
         leader.run_to_deadline();

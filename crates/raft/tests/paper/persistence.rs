@@ -169,6 +169,24 @@ fn p2_a_crashed_server_catches_up_by_a_snapshot() {
     assert_eq!(cluster.machine(late).get("x99"), "99");
 }
 
+/// P1: answers that still wait for the disk when a server goes on to a later term are not sent: they speak
+/// for a term that is over, of entries that may be about to go.
+#[test]
+fn p1_answers_of_a_term_that_is_over_do_not_leave() {
+    let mut follower = Single::new(3, &[1]);
+    follower.receive(2, 1, append(id(1, 1), &[], 0));
+    follower.receive_only(2, 1, append(id(1, 1), &[1], 0));
+    follower.receive_only(2, 1, append(id(1, 1), &[1], 0));
+    follower.run_to_deadline();
+    follower.receive_only(3, 1, Message::PreVoteReply { proposed_term: Term(2), granted: true });
+    follower.receive_only(3, 2, append(id(1, 1), &[2], 0));
+    follower.sent.clear();
+    let first = follower.writes.remove(0);
+    follower.input(|node, now| node.on_persisted(now, first.token));
+    follower.finish_writes();
+    assert_eq!(to(&follower.sent, 2).len(), 1, "only the question for its vote: {:?}", follower.sent);
+}
+
 /// P1: a server that voted and lost its power before the write has not voted.
 #[test]
 fn p1_a_vote_that_was_not_written_was_not_given() {

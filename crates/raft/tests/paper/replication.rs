@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tenure_raft::{
     AppendReply, Configuration, Entry, EntryId, Event, Index, Message, NodeId, Options, Payload, RoleKind,
-    Term,
+    Round, Term,
 };
 
 use crate::cluster::single::{Single, append, id, to};
@@ -140,6 +140,12 @@ fn r3_the_leader_goes_back_until_the_logs_agree() {
     let third = leader.receive(2, 5, refuse(id(2, 1), id(0, 0)));
     assert_eq!(prev_of(to(&third, 2)[0]), id(0, 0));
     assert_eq!(leader.receive(2, 5, refuse(id(4, 4), id(3, 2))), [], "an old refusal moves nothing");
+    // What is known to match is not gone back behind, whatever a follower says; nor is it argued about.
+    leader.receive(2, 5, accepted(3));
+    leader.input(|node, now| node.on_unreachable(now, n(2)));
+    assert_eq!(leader.receive(2, 5, refuse(id(3, 4), id(1, 1))), [], "that waits for the next heartbeat");
+    let reply = Message::HeartbeatReply { round: Round(0) };
+    assert_eq!(prev_of(to(&leader.receive(2, 5, reply), 2)[0]), id(3, 4));
 
     let mut follower = Single::new(3, &[1, 2, 2]);
     follower.receive(2, 5, append(id(1, 1), &[1, 4, 4, 5], 0));
