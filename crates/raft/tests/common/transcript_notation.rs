@@ -12,9 +12,9 @@ use tenure_raft::{
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
 
-/// `1` or `n1`.
+/// `1` or `n1`, in hexadecimal.
 pub(crate) fn node_id(text: &str) -> Parsed<NodeId> {
-    let number = text.trim_start_matches('n').parse()?;
+    let number = u64::from_str_radix(text.trim_start_matches('n'), 16)?;
     Ok(NodeId::new(number).ok_or("no server has the id 0")?)
 }
 
