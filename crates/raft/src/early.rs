@@ -40,3 +40,6 @@ impl EarlyAppends {
         Some(slice)
     }
 }
+
+#[cfg(test)]
+mod tests;

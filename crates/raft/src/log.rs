@@ -356,3 +356,6 @@ impl RaftLog {
         *self = RaftLog::restore(snapshot, start, Vec::new());
     }
 }
+
+#[cfg(test)]
+mod tests;

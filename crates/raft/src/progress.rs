@@ -173,3 +173,6 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,3 +54,6 @@ pub fn vote_result(configuration: &Configuration, votes: &BTreeMap<NodeId, bool>
         (false, false) => VoteResult::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

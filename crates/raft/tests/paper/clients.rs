@@ -121,7 +121,7 @@ fn l3_nobody_answers_a_round_before_it_begins() {
     let accepted = tenure_raft::AppendReply::Accepted { match_index: leader.node.log().last_index() };
     leader.receive(2, term, Message::AppendEntriesReply(accepted));
     leader.receive(2, term, Message::HeartbeatReply { round: Round(99) });
-    leader.input(|node, now| node.read_index(now)).expect("it leads");
+    leader.input(tenure_raft::Node::read_index).expect("it leads");
     assert_eq!(leader.reads_ready, []);
     leader.receive(2, term, Message::HeartbeatReply { round: Round(1) });
     assert_eq!(leader.reads_ready.len(), 1);

@@ -1,0 +1,126 @@
+//! What a leader believes of a follower never goes back, whatever comes in whatever order.
+
+use proptest::prelude::*;
+
+use super::{Progress, ProgressState};
+use crate::{EntryId, Index, Term, Time};
+
+const MAX_MESSAGES: usize = 3;
+const MAX_BYTES: usize = 100;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Send { entries: u64, bytes: usize },
+    Accept { index: u64 },
+    Probe,
+    Snapshot { index: u64 },
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0_u64..4, 0_usize..90).prop_map(|(entries, bytes)| Action::Send { entries, bytes }),
+        6 => (0_u64..30).prop_map(|index| Action::Accept { index }),
+        1 => Just(Action::Probe),
+        1 => (0_u64..30).prop_map(|index| Action::Snapshot { index }),
+    ]
+}
+
+/// Bytes under way, summed up by hand.
+fn inflight(progress: &Progress) -> (usize, usize) {
+    match &progress.state {
+        ProgressState::Replicate { inflights, .. } => {
+            let bytes: usize = inflights.appends.iter().map(|append| append.bytes).sum();
+            assert_eq!(bytes, inflights.bytes, "the bytes under way are counted exactly");
+            (inflights.appends.len(), bytes)
+        }
+        ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => (0, 0),
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_known_never_goes_back(actions in proptest::collection::vec(action(), 1..60)) {
+        let mut progress = Progress::new(Time(0), Index(5));
+        let mut now = Time(0);
+        for action in actions {
+            now = now.after(1);
+            let (match_index, next_index) = (progress.match_index, progress.next_index);
+            let may_send = progress.may_send(MAX_MESSAGES, MAX_BYTES);
+            match action {
+                Action::Send { entries, bytes } if may_send => {
+                    let last = Index(progress.next_index.0 - 1 + entries);
+                    progress.sent(now, last, bytes);
+                    let is_probe = matches!(progress.state, ProgressState::Probe { .. });
+                    prop_assert!(!is_probe || !progress.may_send(MAX_MESSAGES, MAX_BYTES), "one probe at a time");
+                    prop_assert!(is_probe || progress.next_index == last.next());
+                }
+                Action::Send { .. } => {}
+                Action::Accept { index } => {
+                    let changed = progress.accept(Index(index));
+                    prop_assert_eq!(changed, Index(index) > match_index);
+                    prop_assert!(progress.match_index >= Index(index));
+                    prop_assert!(progress.next_index > match_index);
+                }
+                Action::Probe => {
+                    progress.become_probe();
+                    prop_assert_eq!(progress.next_index, match_index.next());
+                }
+                Action::Snapshot { index } => {
+                    progress.become_snapshot(EntryId::new(Index(index), Term(1)));
+                    prop_assert!(!progress.may_send(MAX_MESSAGES, MAX_BYTES));
+                    prop_assert_eq!(progress.next_index, next_index);
+                }
+            }
+            prop_assert!(progress.match_index >= match_index, "match never goes back");
+            prop_assert!(progress.match_index < progress.next_index, "match is behind next");
+            let (messages, bytes) = inflight(&progress);
+            prop_assert!(messages <= MAX_MESSAGES);
+            prop_assert!(bytes < MAX_BYTES + 90, "one append may go over the bound, not two");
+        }
+    }
+}
+
+/// The window opens again only by what was answered, from the oldest on.
+#[test]
+fn the_window_closes_and_opens() {
+    let mut progress = Progress::new(Time(0), Index(1));
+    assert!(progress.may_send(2, 100));
+    progress.sent(Time(0), Index(0), 0);
+    assert!(!progress.may_send(2, 100), "one probe at a time");
+    progress.accept(Index(0));
+    progress.sent(Time(1), Index(3), 10);
+    progress.sent(Time(2), Index(6), 10);
+    assert!(!progress.may_send(2, 100), "two messages are under way");
+    progress.accept(Index(2));
+    assert!(!progress.may_send(2, 100), "the first is not answered as a whole");
+    assert!(progress.overdue(Time(1)) && !progress.overdue(Time(0)));
+    progress.accept(Index(3));
+    assert!(progress.may_send(2, 100) && !progress.overdue(Time(1)));
+    progress.sent(Time(3), Index(9), 95);
+    assert!(!progress.may_send(9, 100), "the bytes are too many");
+    progress.accept(Index(9));
+    assert!(progress.may_send(2, 100), "an answer stands for all before it");
+}
+
+/// A refilled hole is not booked twice.
+#[test]
+fn what_is_sent_again_is_booked_once() {
+    let mut progress = Progress::new(Time(0), Index(1));
+    progress.accept(Index(0));
+    progress.sent(Time(0), Index(5), 50);
+    progress.sent(Time(0), Index(3), 30);
+    assert_eq!(inflight(&progress), (1, 50));
+    assert_eq!(progress.next_index, Index(6));
+}
+
+/// Entries flow again once the follower is as far as the snapshot, not before.
+#[test]
+fn a_snapshot_ends_when_the_follower_is_there() {
+    let mut progress = Progress::new(Time(0), Index(1));
+    progress.become_snapshot(EntryId::new(Index(7), Term(2)));
+    progress.accept(Index(6));
+    assert!(matches!(progress.state, ProgressState::Snapshot { .. }));
+    progress.accept(Index(7));
+    assert!(matches!(progress.state, ProgressState::Replicate { .. }));
+    assert_eq!(progress.next_index, Index(8));
+}
