@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::BenchCommand;
 use crate::client::{self, ClientCommand, exit};
 use crate::dev::DevArguments;
 use crate::serve::{self, ServeArguments};
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     Dev(DevArguments),
     #[command(flatten)]
     Client(ClientCommand),
+    /// Measure servers of the etcd v3 API
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print the completions of a shell: `source <(tenure completions bash)`
     Completions {
         /// The shell

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod bench;
 mod cli;
 mod client;
 mod dev;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::main(&arguments),
         Command::Dev(arguments) => dev::main(&arguments),
         Command::Client(command) => client::main(command),
+        Command::Bench(command) => bench::main(command),
         Command::Completions { shell } => cli::print_completions(shell),
     }
 }
