@@ -1,0 +1,313 @@
+//! What a simulated client does, and how that looks as a request to the store and as its answer.
+//!
+//! Every write is unlike every other, so that a command in the log names the one operation it came from:
+//! values carry the operation's number, and so does the end of a deleted range.
+
+use bytes::Bytes;
+use tenure_store::{
+    Command, Compare, DeleteRangeRequest, KeyValue, Operand, PutRequest, RangeRequest, RangeResponse,
+    Rejection, Relation, RequestOp, Response, ResponseOp, TxnRequest,
+};
+
+/// The names of the keys; a run uses the first few.
+const KEYS: [&str; 16] = [
+    "key-00", "key-01", "key-02", "key-03", "key-04", "key-05", "key-06", "key-07", "key-08", "key-09",
+    "key-10", "key-11", "key-12", "key-13", "key-14", "key-15",
+];
+/// All keys lie from here…
+const FIRST_KEY: &str = "key-";
+/// …to here.
+const KEYS_END: &str = "key.";
+/// The most keys a run can use.
+pub(crate) const MAX_KEYS: u8 = KEYS.len() as u8;
+
+/// Numbers the operations of a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct OperationId(pub(crate) u32);
+
+impl std::fmt::Display for OperationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "o{}", self.0)
+    }
+}
+
+/// One thing to ask the cluster. Keys are numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// Write a key.
+    Put {
+        /// Which.
+        key: u8,
+    },
+    /// Write two different keys in one transaction.
+    PutTwo {
+        /// One.
+        first: u8,
+        /// The other.
+        second: u8,
+    },
+    /// Write a key if this is the revision of its last change, otherwise read it.
+    CompareAndSwap {
+        /// Which.
+        key: u8,
+        /// 0 if the key should not exist.
+        mod_revision: i64,
+    },
+    /// Delete a key.
+    Delete {
+        /// Which.
+        key: u8,
+    },
+    /// Read a key.
+    Get {
+        /// Which.
+        key: u8,
+    },
+    /// Read all keys.
+    GetAll,
+    /// Read all keys as they were at a revision.
+    GetOld {
+        /// Which.
+        revision: i64,
+    },
+    /// Read a key from whatever state the member has.
+    GetStale {
+        /// Which.
+        key: u8,
+    },
+    /// Forget the history before a revision.
+    Compact {
+        /// Which.
+        revision: i64,
+    },
+}
+
+/// A pair of the store, as far as the model knows it: its value says who wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pair {
+    pub(crate) writer: OperationId,
+    pub(crate) create_revision: i64,
+    pub(crate) mod_revision: i64,
+    pub(crate) version: i64,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Put {
+        revision: i64,
+        previous: Option<Pair>,
+    },
+    PutTwo {
+        revision: i64,
+    },
+    /// `current` is the pair that was found if it was not the expected one.
+    Swapped {
+        revision: i64,
+        succeeded: bool,
+        current: Option<Pair>,
+    },
+    Deleted {
+        revision: i64,
+        previous: Option<Pair>,
+    },
+}
+
+/// What a read shows: the revision of the state that answered, and the pairs, by key.
+pub(crate) type View = Result<(i64, Vec<(u8, Pair)>), Rejection>;
+
+impl Outcome {
+    /// The revision that the client is told.
+    pub(crate) fn revision(self) -> i64 {
+        match self {
+            Outcome::Put { revision, .. }
+            | Outcome::PutTwo { revision }
+            | Outcome::Swapped { revision, .. }
+            | Outcome::Deleted { revision, .. } => revision,
+        }
+    }
+}
+
+impl Action {
+    /// Whether it goes through the log.
+    pub(crate) fn is_write(self) -> bool {
+        match self {
+            Action::Put { .. }
+            | Action::PutTwo { .. }
+            | Action::CompareAndSwap { .. }
+            | Action::Delete { .. }
+            | Action::Compact { .. } => true,
+            Action::Get { .. } | Action::GetAll | Action::GetOld { .. } | Action::GetStale { .. } => false,
+        }
+    }
+
+    /// Whether each such command is unlike every other.
+    pub(crate) fn is_unique(self) -> bool {
+        self.is_write() && !matches!(self, Action::Compact { .. })
+    }
+
+    /// Whether the answer must be up to date.
+    pub(crate) fn is_linearizable(self) -> bool {
+        !matches!(self, Action::GetStale { .. })
+    }
+
+    /// The command of a write.
+    pub(crate) fn to_command(self, id: OperationId, value_bytes: usize) -> Option<Command> {
+        let put = |key: u8, prev_kv: bool| PutRequest {
+            key: name_of(key),
+            value: value_of(id, value_bytes),
+            prev_kv,
+            ..PutRequest::default()
+        };
+        let command = match self {
+            Action::Put { key } => Command::Put(put(key, true)),
+            Action::PutTwo { first, second } => Command::Txn(TxnRequest {
+                success: vec![RequestOp::Put(put(first, false)), RequestOp::Put(put(second, false))],
+                ..TxnRequest::default()
+            }),
+            Action::CompareAndSwap { key, mod_revision } => Command::Txn(TxnRequest {
+                compare: vec![Compare {
+                    key: name_of(key),
+                    range_end: Bytes::new(),
+                    relation: Relation::Equal,
+                    operand: Operand::ModRevision(mod_revision),
+                }],
+                success: vec![RequestOp::Put(put(key, false))],
+                failure: vec![RequestOp::Range(range_of(key))],
+            }),
+            Action::Delete { key } => Command::DeleteRange(DeleteRangeRequest {
+                key: name_of(key),
+                range_end: format!("{}\0{:08x}", KEYS[usize::from(key)], id.0).into(),
+                prev_kv: true,
+            }),
+            Action::Compact { revision } => Command::Compact { revision, physical: false },
+            Action::Get { .. } | Action::GetAll | Action::GetOld { .. } | Action::GetStale { .. } => {
+                return None;
+            }
+        };
+        Some(command)
+    }
+
+    /// The request of a read.
+    pub(crate) fn to_range(self) -> Option<RangeRequest> {
+        let all = |revision| RangeRequest {
+            key: Bytes::from_static(FIRST_KEY.as_bytes()),
+            range_end: Bytes::from_static(KEYS_END.as_bytes()),
+            revision,
+            ..RangeRequest::default()
+        };
+        match self {
+            Action::Get { key } | Action::GetStale { key } => Some(range_of(key)),
+            Action::GetAll => Some(all(0)),
+            Action::GetOld { revision } => Some(all(revision)),
+            Action::Put { .. }
+            | Action::PutTwo { .. }
+            | Action::CompareAndSwap { .. }
+            | Action::Delete { .. }
+            | Action::Compact { .. } => None,
+        }
+    }
+}
+
+fn name_of(key: u8) -> Bytes {
+    Bytes::from_static(KEYS[usize::from(key)].as_bytes())
+}
+
+fn range_of(key: u8) -> RangeRequest {
+    RangeRequest { key: name_of(key), ..RangeRequest::default() }
+}
+
+fn value_of(id: OperationId, value_bytes: usize) -> Bytes {
+    let mut value = format!("{:08x}", id.0).into_bytes();
+    value.resize(value_bytes.max(value.len()), b'.');
+    value.into()
+}
+
+/// Reads a pair back; none if it is not one that [`Action::to_command`] wrote.
+fn pair_of(kv: &KeyValue) -> Option<(u8, Pair)> {
+    let key = KEYS.iter().position(|name| kv.key == *name)? as u8;
+    let number = std::str::from_utf8(kv.value.get(..8)?).ok()?;
+    let writer = OperationId(u32::from_str_radix(number, 16).ok()?);
+    let KeyValue { create_revision, mod_revision, version, .. } = *kv;
+    Some((key, Pair { writer, create_revision, mod_revision, version }))
+}
+
+/// An answer carries a pair that is not ours.
+struct Foreign;
+
+/// The pair that an answer carries, if it carries one.
+fn one_pair(kv: Option<&KeyValue>) -> Result<Option<Pair>, Foreign> {
+    kv.map(|kv| pair_of(kv).map(|(_, pair)| pair).ok_or(Foreign)).transpose()
+}
+
+/// What the answer to a write says; none if it is no answer to it.
+pub(crate) fn outcome_of(action: Action, response: &Response) -> Option<Outcome> {
+    match (action, response) {
+        (Action::Put { .. }, Response::Put(put)) => {
+            let previous = one_pair(put.prev_kv.as_ref()).ok()?;
+            Some(Outcome::Put { revision: put.revision, previous })
+        }
+        (Action::PutTwo { .. }, Response::Txn(txn)) => {
+            let both = matches!(txn.responses[..], [ResponseOp::Put(_), ResponseOp::Put(_)]);
+            (txn.succeeded && both).then_some(Outcome::PutTwo { revision: txn.revision })
+        }
+        (Action::CompareAndSwap { .. }, Response::Txn(txn)) => {
+            let current = match &txn.responses[..] {
+                [ResponseOp::Put(_)] if txn.succeeded => None,
+                [ResponseOp::Range(range)] if !txn.succeeded => one_pair(range.kvs.first()).ok()?,
+                _ => return None,
+            };
+            Some(Outcome::Swapped { revision: txn.revision, succeeded: txn.succeeded, current })
+        }
+        (Action::Delete { .. }, Response::DeleteRange(delete)) => {
+            let previous = one_pair(delete.prev_kvs.first()).ok()?;
+            let count_fits = delete.deleted == i64::from(previous.is_some());
+            count_fits.then_some(Outcome::Deleted { revision: delete.revision, previous })
+        }
+        _ => None,
+    }
+}
+
+/// What the answer to a read shows; none if it shows pairs that nobody wrote.
+pub(crate) fn view_of(response: &RangeResponse) -> Option<(i64, Vec<(u8, Pair)>)> {
+    let pairs = response.kvs.iter().map(pair_of).collect::<Option<Vec<_>>>()?;
+    (response.count == pairs.len() as i64 && !response.more).then_some((response.revision, pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_store::Store;
+
+    use super::*;
+
+    #[test]
+    fn what_the_store_answers_is_read_back() {
+        let mut store = Store::new();
+        let mut index = 0;
+        let mut run = |action: Action, number: u32| {
+            index += 1;
+            let command = action.to_command(OperationId(number), 20).unwrap();
+            let applied = store.apply(index, &command);
+            outcome_of(action, &applied.result.unwrap()).unwrap()
+        };
+        let pair = |writer, mod_revision, version| {
+            Some(Pair { writer: OperationId(writer), create_revision: 2, mod_revision, version })
+        };
+        let put = run(Action::Put { key: 3 }, 7);
+        assert_eq!(put, Outcome::Put { revision: 2, previous: None });
+        let swap = |mod_revision| Action::CompareAndSwap { key: 3, mod_revision };
+        let swapped = run(swap(2), 8);
+        assert_eq!(swapped, Outcome::Swapped { revision: 3, succeeded: true, current: None });
+        let missed = run(swap(2), 9);
+        assert_eq!(missed, Outcome::Swapped { revision: 3, succeeded: false, current: pair(8, 3, 2) });
+        let deleted = run(Action::Delete { key: 3 }, 10);
+        assert_eq!(deleted, Outcome::Deleted { revision: 4, previous: pair(8, 3, 2) });
+        let nothing = run(Action::Delete { key: 3 }, 11);
+        assert_eq!(nothing, Outcome::Deleted { revision: 4, previous: None });
+        let two = run(Action::PutTwo { first: 1, second: 2 }, 12);
+        assert_eq!(two, Outcome::PutTwo { revision: 5 });
+        let all = store.snapshot().range(&Action::GetAll.to_range().unwrap()).unwrap();
+        let (revision, pairs) = view_of(&all).unwrap();
+        assert_eq!((revision, pairs.len(), pairs[0].0, pairs[1].0), (5, 2, 1, 2));
+    }
+}

@@ -1,0 +1,211 @@
+//! The clients: each asks one thing at a time, of any member, and repeats only what was certainly not done.
+//!
+//! What they ask is random; what they remember (the latest revision seen, when each key last changed) makes
+//! comparisons succeed often enough to matter.
+
+use crate::action::{Action, MAX_KEYS, OperationId};
+use crate::judges::Answer;
+use crate::plan::{ClientPlan, Weights};
+use crate::random::{CERTAIN_PPM, Random};
+
+/// How likely a client sends again what was certainly not done.
+const AGAIN_PPM: u32 = CERTAIN_PPM / 2;
+
+/// What a client waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waiting {
+    /// For its next operation.
+    Idle,
+    /// For an answer.
+    Answer(OperationId),
+    /// To send this once more.
+    Again(OperationId),
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) waiting: Waiting,
+    /// The member that it asks.
+    pub(crate) member: usize,
+    /// It stays with its member, and tries until it has been answered once.
+    pub(crate) is_probe: bool,
+    /// It was answered once.
+    pub(crate) is_done: bool,
+    seen_revision: i64,
+    seen: [i64; MAX_KEYS as usize],
+}
+
+/// All clients of a run.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) each: Vec<Client>,
+    plan: ClientPlan,
+    random: Random,
+    /// The members that clients turn to.
+    pub(crate) reachable: Vec<usize>,
+    /// No client begins anything more.
+    pub(crate) closed: bool,
+    pub(crate) answered: u64,
+    pub(crate) unknown: u64,
+}
+
+impl Clients {
+    pub(crate) fn new(plan: ClientPlan, members: usize, mut random: Random) -> Clients {
+        let each =
+            (0..plan.count).map(|_| Client::new(random.below(members as u64) as usize, false)).collect();
+        let reachable = (0..members).collect();
+        Clients { each, plan, random, reachable, closed: false, answered: 0, unknown: 0 }
+    }
+
+    /// A client that asks `member` until it is answered. Returns its number.
+    pub(crate) fn add_probe(&mut self, member: usize) -> usize {
+        self.each.push(Client::new(member, true));
+        self.each.len() - 1
+    }
+
+    /// How long a client waits for an answer.
+    pub(crate) fn timeout_us(&self) -> u64 {
+        self.plan.timeout_us
+    }
+
+    /// When a client begins its first operation.
+    pub(crate) fn first_act_us(&mut self) -> u64 {
+        self.random.below(self.plan.think_us + 1)
+    }
+
+    /// What a client does next, and where; none if it is done.
+    pub(crate) fn next_action(&mut self, client: usize) -> Option<Action> {
+        if self.each[client].is_probe {
+            return Some(Action::Put { key: 0 });
+        }
+        if self.closed {
+            return None;
+        }
+        self.choose_member(client);
+        let keys = u64::from(self.plan.keys.min(MAX_KEYS));
+        let key = self.random.below(keys) as u8;
+        let random = &mut self.random;
+        let seen = &self.each[client];
+        let old = |random: &mut Random| random.between(1, seen.seen_revision.max(1) as u64) as i64;
+        Some(match kind_of(&self.plan.weights, random) {
+            Kind::PutTwo if keys > 1 => {
+                let other = (u64::from(key) + random.between(1, keys - 1)) % keys;
+                Action::PutTwo { first: key, second: other as u8 }
+            }
+            Kind::Put | Kind::PutTwo => Action::Put { key },
+            Kind::CompareAndSwap => Action::CompareAndSwap { key, mod_revision: seen.seen[usize::from(key)] },
+            Kind::Delete => Action::Delete { key },
+            Kind::Get => Action::Get { key },
+            Kind::GetAll => Action::GetAll,
+            Kind::GetOld => Action::GetOld { revision: old(random) },
+            Kind::GetStale => Action::GetStale { key },
+            Kind::Compact => Action::Compact { revision: old(random) },
+        })
+    }
+
+    fn choose_member(&mut self, client: usize) {
+        let stays = self.random.chance(self.plan.loyalty_ppm);
+        let client = &mut self.each[client];
+        if !stays || !self.reachable.contains(&client.member) {
+            client.member = self.random.pick(&self.reachable);
+        }
+    }
+
+    /// A client is told something about the operation that it waits for. Returns after which time it acts
+    /// again; none if it is done.
+    pub(crate) fn on_answer(
+        &mut self,
+        client: usize,
+        id: OperationId,
+        action: Action,
+        answer: Answer,
+    ) -> Option<u64> {
+        let think_us = self.random.exponential(self.plan.think_us);
+        let again = self.random.chance(AGAIN_PPM);
+        let it = &mut self.each[client];
+        it.waiting = Waiting::Idle;
+        match answer {
+            Answer::Done { revision, mod_revision, .. } => {
+                self.answered += 1;
+                it.seen_revision = it.seen_revision.max(revision);
+                if let Action::Put { key } | Action::CompareAndSwap { key, .. } | Action::Get { key } = action
+                {
+                    it.seen[usize::from(key)] = mod_revision;
+                }
+                it.is_done = true;
+                if it.is_probe {
+                    return None;
+                }
+            }
+            Answer::NotDone => {
+                if again && action.is_write() && !self.closed {
+                    it.waiting = Waiting::Again(id);
+                    self.choose_member_for_again(client);
+                }
+            }
+            Answer::Unknown => self.unknown += 1,
+        }
+        Some(think_us)
+    }
+
+    fn choose_member_for_again(&mut self, client: usize) {
+        let client = &mut self.each[client];
+        if !client.is_probe {
+            client.member = self.random.pick(&self.reachable);
+        }
+    }
+
+    /// Whether nobody waits for anything.
+    pub(crate) fn are_idle(&self) -> bool {
+        self.each.iter().all(|client| client.waiting == Waiting::Idle)
+    }
+}
+
+impl Client {
+    fn new(member: usize, is_probe: bool) -> Client {
+        Client {
+            waiting: Waiting::Idle,
+            member,
+            is_probe,
+            is_done: false,
+            seen_revision: 1,
+            seen: [0; MAX_KEYS as usize],
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Put,
+    PutTwo,
+    CompareAndSwap,
+    Delete,
+    Get,
+    GetAll,
+    GetOld,
+    GetStale,
+    Compact,
+}
+
+fn kind_of(weights: &Weights, random: &mut Random) -> Kind {
+    let kinds = [
+        (weights.put, Kind::Put),
+        (weights.put_two, Kind::PutTwo),
+        (weights.compare_and_swap, Kind::CompareAndSwap),
+        (weights.delete, Kind::Delete),
+        (weights.get, Kind::Get),
+        (weights.get_all, Kind::GetAll),
+        (weights.get_old, Kind::GetOld),
+        (weights.get_stale, Kind::GetStale),
+        (weights.compact, Kind::Compact),
+    ];
+    let mut drawn = random.below(kinds.iter().map(|(weight, _)| weight).sum());
+    for (weight, kind) in kinds {
+        if drawn < weight {
+            return kind;
+        }
+        drawn -= weight;
+    }
+    Kind::Get
+}

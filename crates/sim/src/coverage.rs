@@ -1,0 +1,135 @@
+//! What a run has exercised. A run that never reached what it was made for has shown nothing.
+
+use std::fmt;
+
+use tenure_raft::{Event, StepDownReason};
+
+/// Something worth having happened.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Mark {
+    /// A leader was elected.
+    Elected,
+    /// A leader stepped down because no quorum answered.
+    LostQuorum,
+    /// A leader stepped down because its disk stalled.
+    DiskStalled,
+    /// A follower cut off entries for a new leader's.
+    Truncated,
+    /// A follower refused an append.
+    AppendRejected,
+    /// A snapshot took the place of a member's log.
+    SnapshotInstalled,
+    /// A checkpoint was taken.
+    CheckpointTaken,
+    /// A member read entries from its log for a slow follower.
+    EntriesLoaded,
+    /// A process died.
+    ProcessCrashed,
+    /// A machine lost power.
+    PowerLost,
+    /// A crash hit in the midst of a job.
+    CrashedMidJob,
+    /// A crash hit in the midst of a recovery.
+    CrashedInRecovery,
+    /// A write of the log was found half done, and cut off.
+    TornTail,
+    /// A disk failed, and its member stopped.
+    DiskFailed,
+    /// The network was split.
+    Partitioned,
+    /// A process was paused.
+    Paused,
+    /// Leadership was handed over on purpose.
+    TransferStarted,
+    /// A write was passed on to the leader.
+    Forwarded,
+    /// The leader sent back what was passed on.
+    ForwardRefused,
+    /// A client was told that something is certainly not done.
+    NotDone,
+    /// A client does not know what became of an operation.
+    Unknown,
+}
+
+const MARKS: [Mark; 21] = [
+    Mark::Elected,
+    Mark::LostQuorum,
+    Mark::DiskStalled,
+    Mark::Truncated,
+    Mark::AppendRejected,
+    Mark::SnapshotInstalled,
+    Mark::CheckpointTaken,
+    Mark::EntriesLoaded,
+    Mark::ProcessCrashed,
+    Mark::PowerLost,
+    Mark::CrashedMidJob,
+    Mark::CrashedInRecovery,
+    Mark::TornTail,
+    Mark::DiskFailed,
+    Mark::Partitioned,
+    Mark::Paused,
+    Mark::TransferStarted,
+    Mark::Forwarded,
+    Mark::ForwardRefused,
+    Mark::NotDone,
+    Mark::Unknown,
+];
+
+/// How often each mark was reached.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Coverage {
+    counts: [u64; MARKS.len()],
+}
+
+impl Coverage {
+    pub(crate) fn reach(&mut self, mark: Mark) {
+        self.counts[mark as usize] += 1;
+    }
+
+    pub(crate) fn on_event(&mut self, event: &Event) {
+        let mark = match event {
+            Event::BecameLeader { .. } => Mark::Elected,
+            Event::SteppedDown { reason: StepDownReason::LostQuorum, .. } => Mark::LostQuorum,
+            Event::SteppedDown { reason: StepDownReason::DiskStalled, .. } => Mark::DiskStalled,
+            Event::Truncated { .. } => Mark::Truncated,
+            Event::AppendRejected { .. } => Mark::AppendRejected,
+            Event::SnapshotInstalled { .. } => Mark::SnapshotInstalled,
+            Event::TransferStarted { .. } => Mark::TransferStarted,
+            Event::SteppedDown { reason: StepDownReason::HigherTerm, .. }
+            | Event::BecameFollower { .. }
+            | Event::BecamePreCandidate { .. }
+            | Event::BecameCandidate { .. }
+            | Event::VoteGranted { .. }
+            | Event::VoteRefused { .. }
+            | Event::CommitAdvanced { .. }
+            | Event::TransferAborted { .. } => return,
+        };
+        self.reach(mark);
+    }
+
+    /// How often a mark was reached.
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.counts[mark as usize]
+    }
+
+    /// Adds what another run has reached.
+    pub fn add(&mut self, other: &Coverage) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
+    /// The marks that were never reached.
+    pub fn missing(&self) -> Vec<Mark> {
+        MARKS.into_iter().filter(|&mark| self.count(mark) == 0).collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mark in MARKS {
+            writeln!(f, "{:>12} {mark:?}", self.count(mark))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! What can happen, one thing at a time.
+
+use tenure_raft::NodeId;
+use tenure_replica::PeerMessage;
+use tenure_store::Command;
+use tenure_wal::Crash;
+
+use crate::action::OperationId;
+use crate::judges::Answer;
+use crate::nemesis::FaultKind;
+use crate::network::Cut;
+
+/// Something that happens at a moment of simulated time. Members and clients are numbered from 0; `start`
+/// is the start of the member that it is meant for.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Something happens to the process of a member, if that is still running.
+    To { member: usize, start: u64, input: Input },
+    /// A message arrives, whoever may be there to hear it.
+    Arrival { from: NodeId, to: usize, message: PeerMessage },
+    /// A client's request arrives.
+    Request { member: usize, client: usize, operation: OperationId, command: Option<Command> },
+    /// An answer, or word that there will be none, reaches a client.
+    Answer { client: usize, operation: OperationId, answer: Answer },
+    /// A client has waited long enough.
+    Timeout { client: usize, operation: OperationId },
+    /// A client begins its next operation, or sends the last one again.
+    Act { client: usize },
+    /// It is time for a fault of some kind.
+    Fault(FaultKind),
+    /// A member crashes.
+    Crash { member: usize, start: u64, crash: Crash },
+    /// A member that is down starts.
+    Boot { member: usize, start: u64 },
+    /// A paused process goes on.
+    Resume { member: usize, start: u64 },
+    /// A cut is mended.
+    Mend(Cut),
+}
+
+/// Something that happens to a running process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Input {
+    /// A deadline may have come.
+    Timer,
+    /// What has arrived is handled.
+    Batch,
+    /// The job of the log is done.
+    LogDone,
+    /// The job of the checkpoints is done.
+    CheckpointDone,
+    /// A connection broke, or seems to have.
+    Unreachable(NodeId),
+}

@@ -1,0 +1,592 @@
+//! Runs a member: gives its process what happens, does the jobs that it gives out, and shows the judges
+//! everything on the way.
+
+use tenure_raft::{Event as RaftEvent, NodeId, invariants};
+use tenure_replica::{
+    CheckpointDone, CheckpointJob, Job, LogJob, PeerMessage, RecoveryError, Reply, RequestId,
+};
+use tenure_store::Command;
+use tenure_wal::Crash;
+
+use crate::action::OperationId;
+use crate::coverage::Mark;
+use crate::event::{Event, Input};
+use crate::judges::{Answer, Verdict, Violation};
+use crate::member::{Doom, Process, recovered};
+use crate::network::Fate;
+use crate::trace::{Detail, Shown, facts_of};
+use crate::world::World;
+
+/// A job of a worker that needs no disk takes no longer than this.
+const MAX_CPU_US: u64 = 50;
+/// The next segment of a log is prepared in pieces of this size.
+const PREPARE_BYTES: u64 = 16 << 10;
+/// After this a client learns that nobody listens.
+const REFUSED_US: u64 = 100;
+
+impl World {
+    // ---- What happens to a member -------------------------------------------------------------------
+
+    pub(crate) fn on_input(&mut self, member: usize, start: u64, input: Input) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|_| it.start == start) else { return Ok(()) };
+        let now = it.clock.shows(self.now_us);
+        match input {
+            // A timer that was set for another moment has been replaced.
+            Input::Timer if process.timer_at_us != Some(self.now_us) => return Ok(()),
+            Input::Timer => {
+                process.timer_at_us = None;
+                if process.replica.next_deadline() <= now {
+                    process.replica.on_time(now);
+                } else {
+                    self.set_timer(member);
+                    return Ok(());
+                }
+            }
+            Input::Batch => {
+                process.is_batching = false;
+                return self.drain(member);
+            }
+            Input::LogDone => return self.on_log_done(member),
+            Input::CheckpointDone => {
+                let done = process.checkpoint_running.take().expect("a job was running");
+                process.replica.on_checkpoint_done(now, done);
+            }
+            Input::Unreachable(peer) => {
+                process.replica.on_unreachable(now, peer);
+                let facts = [50, member as u64, peer.as_u64()];
+                let id = it.id;
+                self.trace.line(
+                    self.now_us,
+                    Detail::Full,
+                    facts,
+                    format_args!("{id} lost its connection to {peer}"),
+                );
+            }
+        }
+        self.wake(member)
+    }
+
+    pub(crate) fn on_arrival(&mut self, from: NodeId, to: usize, message: PeerMessage) -> Verdict {
+        let it = &mut self.members[to];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let [kind, term, ..] = facts_of(&message);
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [51, to as u64, from.as_u64(), kind, term],
+            format_args!("  {}", Shown { from, to: it.id, message: &message }),
+        );
+        process.replica.on_peer(it.clock.shows(self.now_us), from, message);
+        self.wake(to)
+    }
+
+    pub(crate) fn on_request(
+        &mut self,
+        member: usize,
+        client: usize,
+        operation: OperationId,
+        command: Option<Command>,
+    ) -> Verdict {
+        let it = &mut self.members[member];
+        let now = it.clock.shows(self.now_us);
+        let Some(process) = &mut it.process else {
+            // Nobody listens there: it is certain that nothing was done.
+            self.judges.operations.not_delivered(operation);
+            self.add_in(REFUSED_US, Event::Answer { client, operation, answer: Answer::NotDone });
+            return Ok(());
+        };
+        let request = match command {
+            Some(command) => process.replica.write(now, &command),
+            None if self.judges.operations.action(operation).is_linearizable() => process.replica.read(now),
+            None => {
+                let state = process.replica.state();
+                let answer = self.judges.operations.on_read_answered(operation, &state)?;
+                self.answer(client, operation, answer);
+                return Ok(());
+            }
+        };
+        process.requests.insert(request, (client, operation));
+        self.wake(member)
+    }
+
+    fn answer(&mut self, client: usize, operation: OperationId, answer: Answer) {
+        if !self.network.loses() {
+            let delay_us = self.network.delay_us();
+            self.add_in(delay_us, Event::Answer { client, operation, answer });
+        }
+    }
+
+    /// Something has happened to the member: it handles it at once, or together with what comes next.
+    fn wake(&mut self, member: usize) -> Verdict {
+        if self.plan.max_batching_us == 0 {
+            return self.drain(member);
+        }
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        if !process.is_batching {
+            process.is_batching = true;
+            let start = it.start;
+            let in_us = self.random.below(self.plan.max_batching_us + 1);
+            self.add_in(in_us, Event::To { member, start, input: Input::Batch });
+        }
+        Ok(())
+    }
+
+    // ---- What a member does -------------------------------------------------------------------------
+
+    /// Does all that the member wants done, and checks it.
+    pub(crate) fn drain(&mut self, member: usize) -> Verdict {
+        while let Some(job) =
+            self.members[member].process.as_mut().and_then(|process| process.replica.poll_job())
+        {
+            self.on_job(member, job)?;
+        }
+        self.check(member)?;
+        self.start_log_job(member)?;
+        self.start_checkpoint_job(member)?;
+        self.set_timer(member);
+        Ok(())
+    }
+
+    fn on_job(&mut self, member: usize, job: Job) -> Verdict {
+        match job {
+            Job::Send { to, message } => self.send(member, to, message),
+            Job::Log(job) => {
+                self.process(member).log_jobs.push_back(job);
+                Ok(())
+            }
+            Job::Checkpoint(job) => {
+                self.process(member).checkpoint_jobs.push_back(job);
+                Ok(())
+            }
+            Job::Reply { request, reply } => self.on_reply(member, request, reply),
+            Job::Event(event) => self.on_raft_event(member, &event),
+        }
+    }
+
+    fn process(&mut self, member: usize) -> &mut Process {
+        self.members[member].process.as_mut().expect("only a running member gives out jobs")
+    }
+
+    fn send(&mut self, member: usize, to: NodeId, message: PeerMessage) -> Verdict {
+        let from = self.members[member].id;
+        let leader = match &message {
+            PeerMessage::Raft(envelope) => World::leader_of(&self.members, envelope.term),
+            PeerMessage::Forward(_) | PeerMessage::ForwardRefused(_) => None,
+        };
+        self.judges.on_send(from, to, &message, leader)?;
+        match message {
+            PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
+            PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
+            PeerMessage::Raft(_) => {}
+        }
+        let receiver = World::number_of(to);
+        let fate = self.network.send(self.now_us, member, receiver, &message);
+        let known_down = self.members[receiver].process.is_none() && self.network.is_noticed();
+        let fate = if known_down { Fate::NotSent } else { fate };
+        let [kind, term, first, second] = facts_of(&message);
+        let lost = match fate {
+            Fate::Arrives { .. } => "",
+            Fate::Lost => " (lost)",
+            Fate::NotSent => " (not sent)",
+        };
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [52, member as u64, receiver as u64, kind, term, first, second, lost.len() as u64],
+            format_args!("{}{lost}", Shown { from, to, message: &message }),
+        );
+        match fate {
+            Fate::Arrives { at_us, again_at_us } => {
+                if let Some(again_at_us) = again_at_us {
+                    self.queue
+                        .add(again_at_us, Event::Arrival { from, to: receiver, message: message.clone() });
+                }
+                self.queue.add(at_us, Event::Arrival { from, to: receiver, message });
+            }
+            Fate::Lost => {}
+            Fate::NotSent => {
+                let now = self.members[member].clock.shows(self.now_us);
+                self.process(member).replica.on_not_sent(now, message);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_reply(&mut self, member: usize, request: RequestId, reply: Reply) -> Verdict {
+        // Nobody waits for what the member writes by itself, nor for a client that is gone.
+        let Some((client, operation)) = self.process(member).requests.remove(&request) else { return Ok(()) };
+        let operations = &mut self.judges.operations;
+        let answer = match reply {
+            Reply::Applied { result, revision, .. } => {
+                operations.on_write_answered(operation, &result, revision)?
+            }
+            Reply::Read { state, .. } => operations.on_read_answered(operation, &state)?,
+            Reply::Failed(failure) => operations.on_failed(operation, failure)?,
+        };
+        self.answer(client, operation, answer);
+        Ok(())
+    }
+
+    fn on_raft_event(&mut self, member: usize, event: &RaftEvent) -> Verdict {
+        self.coverage.on_event(event);
+        let it = &self.members[member];
+        let Some(process) = &it.process else { return Ok(()) };
+        let node = process.replica.node();
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            [53, member as u64, node.current_term().0, node.log().commit_index().0],
+            format_args!("{} {event}", it.id),
+        );
+        match event {
+            RaftEvent::BecameLeader { term, .. } => self.judges.on_leader(node, *term),
+            RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit),
+            RaftEvent::SnapshotInstalled { last_included } => self.judges.on_installed(it.id, *last_included),
+            RaftEvent::BecameFollower { .. }
+            | RaftEvent::BecamePreCandidate { .. }
+            | RaftEvent::BecameCandidate { .. }
+            | RaftEvent::SteppedDown { .. }
+            | RaftEvent::VoteGranted { .. }
+            | RaftEvent::VoteRefused { .. }
+            | RaftEvent::AppendRejected { .. }
+            | RaftEvent::Truncated { .. }
+            | RaftEvent::TransferStarted { .. }
+            | RaftEvent::TransferAborted { .. } => Ok(()),
+        }
+    }
+
+    /// What must hold of a member after everything it does.
+    fn check(&mut self, member: usize) -> Verdict {
+        let Some(process) = &mut self.members[member].process else { return Ok(()) };
+        let node = process.replica.node();
+        invariants::check(node);
+        invariants::check_step(&process.before, node);
+        process.before = invariants::summary(node);
+        let store = process.replica.store();
+        self.judges.on_applied(node, store.applied_index(), store.state_hash())
+    }
+
+    /// Has the member woken when its next deadline comes.
+    fn set_timer(&mut self, member: usize) {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return };
+        let Some(at_us) = it.clock.when(process.replica.next_deadline()) else { return };
+        let at_us = at_us.max(self.now_us);
+        if process.timer_at_us.is_none_or(|set_us| at_us < set_us) {
+            process.timer_at_us = Some(at_us);
+            self.queue.add(at_us, Event::To { member, start: it.start, input: Input::Timer });
+        }
+    }
+
+    // ---- The log's worker ---------------------------------------------------------------------------
+
+    fn start_log_job(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|process| process.log_running.is_none()) else {
+            return Ok(());
+        };
+        let Some(job) = process.log_jobs.pop_front() else { return Ok(()) };
+        self.judges.on_log_begin(it.id, &job)?;
+        let takes_us = match &job {
+            LogJob::Write { .. } | LogJob::Reset { .. } => {
+                if self.random.chance(self.plan.disks.stall_ppm) {
+                    self.random.exponential(self.plan.disks.mean_stall_us)
+                } else {
+                    self.random.exponential(self.plan.disks.mean_sync_us)
+                }
+            }
+            LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
+        };
+        if let LogJob::Read { .. } = job {
+            self.coverage.reach(Mark::EntriesLoaded);
+        }
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [54, member as u64, takes_us],
+            format_args!("{} log begins {}, for {takes_us} us", it.id, ShownLogJob(&job)),
+        );
+        match process.log.begin(job) {
+            Ok(begun) => {
+                process.log_running = Some(begun);
+                let start = it.start;
+                if let Some(Doom::BeforeSync(crash)) = it.doom {
+                    self.coverage.reach(Mark::CrashedMidJob);
+                    let in_us = self.random.below(takes_us);
+                    self.add_in(in_us, Event::Crash { member, start, crash });
+                }
+                self.add_in(takes_us, Event::To { member, start, input: Input::LogDone });
+                Ok(())
+            }
+            Err(error) => self.on_disk_failed(member, &RecoveryError::Log(error)),
+        }
+    }
+
+    fn on_log_done(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let begun = process.log_running.take().expect("a job was running");
+        match process.log.finish(begun) {
+            Ok(done) => {
+                self.judges.on_log_done(it.id);
+                process.replica.on_log_done(it.clock.shows(self.now_us), done);
+                let id = it.id;
+                self.trace.line(
+                    self.now_us,
+                    Detail::Full,
+                    [55, member as u64],
+                    format_args!("{id} log is done"),
+                );
+            }
+            Err(error) => return self.on_disk_failed(member, &RecoveryError::Log(error)),
+        }
+        let is_idle = process.log_jobs.is_empty();
+        if is_idle && let Err(error) = process.log.prepare(PREPARE_BYTES) {
+            return self.on_disk_failed(member, &RecoveryError::Log(error));
+        }
+        self.wake(member)
+    }
+
+    // ---- The checkpoints' worker --------------------------------------------------------------------
+
+    fn start_checkpoint_job(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|process| process.checkpoint_running.is_none()) else {
+            return Ok(());
+        };
+        let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
+        if let CheckpointJob::Take { state, .. } = &job {
+            self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
+            self.coverage.reach(Mark::CheckpointTaken);
+        }
+        let takes_us = match &job {
+            CheckpointJob::Take { .. } | CheckpointJob::Install { .. } => {
+                3 * self.random.exponential(self.plan.disks.mean_sync_us)
+            }
+            CheckpointJob::Load { .. } | CheckpointJob::Store { .. } => self.random.below(MAX_CPU_US),
+        };
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [56, member as u64, takes_us],
+            format_args!("{} checkpoints begin {}, for {takes_us} us", it.id, ShownCheckpointJob(&job)),
+        );
+        match process.checkpoints.run(job) {
+            Ok(done) => {
+                if let CheckpointDone::Installed { last_included, store } = &done {
+                    self.judges.on_checkpoint(it.id, last_included.index.0, store.state_hash())?;
+                }
+                process.checkpoint_running = Some(done);
+                let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
+                self.add_in(takes_us, event);
+                Ok(())
+            }
+            Err(error) => self.on_disk_failed(member, &RecoveryError::Checkpoint(error)),
+        }
+    }
+
+    // ---- Crash and recovery -------------------------------------------------------------------------
+
+    /// A disk gave an error: the member stops. If the error was a planned crash, that is what it was.
+    fn on_disk_failed(&mut self, member: usize, error: &RecoveryError) -> Verdict {
+        let it = &mut self.members[member];
+        if it.disks.has_power_failed() {
+            let Some(Doom::InChange(crash) | Doom::BeforeSync(crash)) = it.doom else {
+                panic!("a disk fails like this only when that was planned");
+            };
+            self.coverage.reach(Mark::CrashedMidJob);
+            self.crash(member, crash);
+            return Ok(());
+        }
+        check_was_injected(it.id, error)?;
+        self.coverage.reach(Mark::DiskFailed);
+        let id = it.id;
+        self.trace.line(self.now_us, Detail::Short, [60, member as u64], format_args!("{id} stops: {error}"));
+        self.crash(member, Crash::Process);
+        Ok(())
+    }
+
+    /// The process ends; with it, if it is the power that went, all that was not synced.
+    pub(crate) fn crash(&mut self, member: usize, crash: Crash) {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.take() else { return };
+        it.start += 1;
+        it.doom = None;
+        it.held = None;
+        it.disks.crash(crash, &mut self.random);
+        let (id, start) = (it.id, it.start);
+        self.coverage.reach(match crash {
+            Crash::Process => Mark::ProcessCrashed,
+            Crash::Power => Mark::PowerLost,
+        });
+        let facts = [61, member as u64, crash as u64];
+        self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} crashes ({crash:?})"));
+        for (client, operation) in process.requests.into_values() {
+            self.answer(client, operation, Answer::Unknown);
+        }
+        for peer in 0..self.members.len() {
+            if peer != member && crash == Crash::Process && self.network.is_noticed() {
+                let delay_us = self.network.delay_us();
+                self.add_unreachable(delay_us, peer, member);
+            }
+        }
+        if self.kept_up.contains(&member) {
+            let down_us = self.nemesis.down_us();
+            self.add_in(down_us, Event::Boot { member, start });
+        }
+    }
+
+    /// Starts a member that is down.
+    pub(crate) fn boot(&mut self, member: usize) -> Verdict {
+        if self.members[member].process.is_some() {
+            return Ok(());
+        }
+        let is_doomed = self.nemesis.interrupts_recovery();
+        let crash = self.nemesis.any_crash();
+        let it = &mut self.members[member];
+        it.start += 1;
+        if is_doomed {
+            it.disks.doom_recovery(&mut self.nemesis.random);
+        }
+        let (id, start) = (it.id, it.start);
+        if let Err(error) = it.boot(&self.plan, self.now_us, &mut self.random) {
+            if it.disks.has_power_failed() {
+                self.coverage.reach(Mark::CrashedInRecovery);
+            } else {
+                check_was_injected(id, &error)?;
+            }
+            self.trace.line(
+                self.now_us,
+                Detail::Short,
+                [62, member as u64],
+                format_args!("{id} cannot start: {error}"),
+            );
+            it.disks.crash(crash, &mut self.random);
+            let down_us = self.nemesis.down_us();
+            self.add_in(down_us, Event::Boot { member, start });
+            return Ok(());
+        }
+        it.disks.reprieve();
+        self.on_booted(member)?;
+        self.drain(member)
+    }
+
+    fn on_booted(&mut self, member: usize) -> Verdict {
+        let it = &self.members[member];
+        let Some(process) = &it.process else { return Ok(()) };
+        if process.torn_tail {
+            self.coverage.reach(Mark::TornTail);
+        }
+        let checkpoint = process.replica.node().log().snapshot().last_included;
+        let found = recovered(&process.log);
+        let hash = process.replica.store().state_hash();
+        let status = process.replica.status().raft;
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            [63, member as u64, status.last.index.0, status.last.term.0, hash.0],
+            format_args!(
+                "{} starts: {}, checkpoint {checkpoint}, last {}",
+                it.id, status.hard_state, status.last
+            ),
+        );
+        self.judges.on_recovered(it.id, &found, checkpoint, hash)
+    }
+
+    // ---- Other things that are done to a member -----------------------------------------------------
+
+    /// An operator hands leadership to somebody else.
+    pub(crate) fn transfer(&mut self, leader: Option<usize>) -> Verdict {
+        let Some(member) = leader else { return Ok(()) };
+        let target = self.nemesis.victim(None);
+        let target = self.nemesis.random.chance(700_000).then(|| self.members[target].id);
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|_| it.held.is_none()) else { return Ok(()) };
+        // Refused when it is too late: then there is nothing to see.
+        let _ = process.replica.transfer_leadership(it.clock.shows(self.now_us), target);
+        self.wake(member)
+    }
+
+    pub(crate) fn change_clock(&mut self, member: usize, rate_ppm: u64, jump_us: u64) {
+        let it = &mut self.members[member];
+        it.clock.change(self.now_us, rate_ppm, jump_us);
+        let id = it.id;
+        let facts = [64, member as u64, rate_ppm, jump_us];
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            facts,
+            format_args!("{id} clock runs at {rate_ppm} ppm, after a jump of {jump_us} us"),
+        );
+        self.reset_timer(member);
+    }
+
+    /// What the timer was set for no longer means anything.
+    pub(crate) fn reset_timer(&mut self, member: usize) {
+        if let Some(process) = &mut self.members[member].process {
+            process.timer_at_us = None;
+        }
+        self.set_timer(member);
+    }
+}
+
+/// A member may stop for a fault of its disk that was planned, and for nothing else.
+fn check_was_injected(id: NodeId, error: &RecoveryError) -> Verdict {
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    let source = std::error::Error::source(error);
+    let io_error = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let is_planned = match error {
+        RecoveryError::Log(_) | RecoveryError::Checkpoint(_) => {
+            io_error.is_some_and(|error| matches!(error.raw_os_error(), Some(EIO | ENOSPC)))
+        }
+        RecoveryError::LogMissing { .. } => false,
+        // The identity's file; its errors come as text.
+        RecoveryError::Mismatch(text) => text.contains("os error"),
+    };
+    if is_planned {
+        return Ok(());
+    }
+    Err(Violation { judge: "recovery", cause: format!("{id} stops without cause: {error}") })
+}
+
+struct ShownLogJob<'a>(&'a LogJob);
+
+impl std::fmt::Display for ShownLogJob<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            LogJob::Write { hard_state, entries, token } => {
+                write!(f, "write {token}")?;
+                if let Some(hard_state) = hard_state {
+                    write!(f, " {hard_state}")?;
+                }
+                for entry in entries {
+                    write!(f, " {}", entry.id)?;
+                }
+                Ok(())
+            }
+            LogJob::Read { to, first, last, .. } => write!(f, "read {first}..={last} for {to}"),
+            LogJob::Compact { through } => write!(f, "compact through {through}"),
+            LogJob::Reset { start } => write!(f, "reset to {start}"),
+        }
+    }
+}
+
+struct ShownCheckpointJob<'a>(&'a CheckpointJob);
+
+impl std::fmt::Display for ShownCheckpointJob<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            CheckpointJob::Take { snapshot, .. } => write!(f, "take {}", snapshot.last_included),
+            CheckpointJob::Load { to, last_included, offset, .. } => {
+                write!(f, "load {last_included} at {offset} for {to}")
+            }
+            CheckpointJob::Store { snapshot, offset, data } => {
+                write!(f, "store {} at {offset} +{}", snapshot.last_included, data.len())
+            }
+            CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! No message ahead of its write (paper figure 2: "updated on stable storage before responding to RPCs";
+//! SOURCES P1): whatever a message says about its sender must be on the sender's disk when it leaves.
+//!
+//! A leader may send entries that it has not flushed; its own term and vote must be. An accepted append
+//! must also be *true*: the follower's durable log agrees with the leader's up to the index that it names,
+//! not merely as far as it is long.
+
+use tenure_raft::{AppendReply, Envelope, Index, Message, Node, SnapshotReply};
+
+use super::durability::Shadow;
+use super::{Verdict, require};
+
+const JUDGE: &str = "no message ahead of its write";
+
+/// Checks a message against its sender's disk, and against the log of the leader that it answers.
+pub(crate) fn check(disk: &Shadow, envelope: &Envelope, leader: Option<&Node>) -> Verdict {
+    let hard_state = disk.hard_state();
+    require(JUDGE, hard_state.current_term >= envelope.term, || {
+        format!("on disk is {hard_state}, and it sends {envelope}")
+    })?;
+    let vote = match &envelope.message {
+        Message::RequestVoteReply { granted: true } => Some(envelope.to),
+        Message::RequestVote { .. } => Some(envelope.from),
+        _ => None,
+    };
+    let voted = vote.is_none() || hard_state.current_term > envelope.term || hard_state.voted_for == vote;
+    require(JUDGE, voted, || format!("on disk is {hard_state}, and it sends {envelope}"))?;
+    match &envelope.message {
+        Message::AppendEntriesReply(AppendReply::Accepted { match_index })
+        | Message::InstallSnapshotReply { reply: SnapshotReply::Installed { match_index }, .. } => {
+            check_acknowledged(disk, *match_index, envelope, leader)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_acknowledged(
+    disk: &Shadow,
+    acknowledged: Index,
+    envelope: &Envelope,
+    leader: Option<&Node>,
+) -> Verdict {
+    require(JUDGE, disk.last().index >= acknowledged, || {
+        format!("on disk is the log to {}, and it sends {envelope}", disk.last())
+    })?;
+    let there = leader.and_then(|leader| leader.log().term_at(acknowledged));
+    let here = disk.term_at(acknowledged);
+    let agrees = there.is_none() || here.is_none() || here == there;
+    require(JUDGE, agrees, || {
+        let (here, there) = (here.unwrap_or_default(), there.unwrap_or_default());
+        format!(
+            "on disk is {acknowledged}@{here}, the leader has {acknowledged}@{there}, and it sends {envelope}"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_raft::{Entry, EntryId, HardState, NodeId, Payload, Term, WriteToken};
+    use tenure_replica::LogJob;
+
+    use super::super::durability::Durability;
+    use super::*;
+
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    /// Whether n1 may say this with term 3, a vote for n2 and a log to 1@2 on its disk.
+    fn may_send(term: u64, to: u64, message: Message) -> bool {
+        let mut durability = Durability::new(1);
+        let hard_state = Some(HardState { current_term: Term(3), voted_for: Some(id(2)) });
+        let entry = Entry { id: EntryId::new(Index(1), Term(2)), payload: Payload::Empty };
+        let token = WriteToken { attempt: 1, last: entry.id };
+        durability.begin(id(1), &LogJob::Write { hard_state, entries: vec![entry], token });
+        durability.finish(id(1));
+        let envelope = Envelope { from: id(1), to: id(to), term: Term(term), message };
+        check(durability.shadow(id(1)), &envelope, None).is_ok()
+    }
+
+    #[test]
+    fn votes_terms_and_acknowledgements_that_are_not_on_disk_are_seen() {
+        let granted = || Message::RequestVoteReply { granted: true };
+        assert!(may_send(3, 2, granted()) && !may_send(3, 3, granted()) && !may_send(4, 2, granted()));
+        assert!(may_send(2, 3, granted()), "an older term is over anyway");
+        assert!(may_send(3, 3, Message::RequestVoteReply { granted: false }));
+        assert!(!may_send(4, 3, Message::RequestVoteReply { granted: false }), "it names a term");
+        let accepted =
+            |index| Message::AppendEntriesReply(AppendReply::Accepted { match_index: Index(index) });
+        assert!(may_send(3, 2, accepted(1)) && !may_send(3, 2, accepted(2)));
+        let last = EntryId::ZERO;
+        assert!(
+            !may_send(3, 2, Message::RequestVote { last, leadership_transfer: false }),
+            "not its own vote"
+        );
+    }
+}

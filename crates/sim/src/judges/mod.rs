@@ -1,0 +1,183 @@
+//! The judges: what must hold in every run, whatever breaks. One file each, named for the property.
+//!
+//! They look at what the members externalise (messages, events, answers) and at what has reached their
+//! disks, never at what the members believe about each other. All are incremental: a few comparisons for
+//! each event, no scan of logs. What they share is here: the registry of all entries that were ever made,
+//! and the shadow of each member's disk.
+
+mod committed;
+mod durability;
+mod elections;
+mod externalization;
+mod leader_completeness;
+mod log_matching;
+mod model;
+mod operations;
+mod quorum;
+mod state_machine;
+mod votes;
+
+use std::fmt;
+
+use tenure_raft::{EntryId, Node, NodeId, Term};
+use tenure_replica::{LogJob, PeerMessage};
+use tenure_store::StateHash;
+
+pub(crate) use durability::Recovered;
+pub(crate) use operations::{Action, Answer, OperationId, Operations};
+
+use committed::Committed;
+use durability::Durability;
+use elections::Elections;
+use log_matching::LogMatching;
+use state_machine::StateMachines;
+use votes::Votes;
+
+/// A property that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which judge saw it.
+    pub judge: &'static str,
+    /// What it saw.
+    pub cause: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.judge, self.cause)
+    }
+}
+
+/// What a judge says.
+pub(crate) type Verdict<T = ()> = Result<T, Violation>;
+
+/// A verdict of `judge`, unless the rule holds. The cause is only made when it does not.
+pub(crate) fn require(judge: &'static str, holds: bool, cause: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { judge, cause: cause() }) }
+}
+
+/// All judges of one run.
+pub(crate) struct Judges {
+    elections: Elections,
+    votes: Votes,
+    log_matching: LogMatching,
+    durability: Durability,
+    committed: Committed,
+    state_machines: StateMachines,
+    pub(crate) operations: Operations,
+}
+
+impl Judges {
+    pub(crate) fn new(members: usize, operations: Operations) -> Judges {
+        Judges {
+            elections: Elections::default(),
+            votes: Votes::default(),
+            log_matching: LogMatching::default(),
+            durability: Durability::new(members),
+            committed: Committed::default(),
+            state_machines: StateMachines::new(members),
+            operations,
+        }
+    }
+
+    /// A member hands a message to the network. `leader` is the node that leads the message's term, if it
+    /// still does.
+    pub(crate) fn on_send(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        message: &PeerMessage,
+        leader: Option<&Node>,
+    ) -> Verdict {
+        let PeerMessage::Raft(envelope) = message else { return Ok(()) };
+        self.elections.on_send(envelope)?;
+        self.votes.on_send(envelope)?;
+        self.log_matching.on_send(envelope)?;
+        externalization::check(self.durability.shadow(from), envelope, leader)?;
+        require("elections", envelope.from == from && envelope.to == to, || {
+            format!("{from} sends what it says {} sends", envelope.from)
+        })
+    }
+
+    /// A member won its term.
+    pub(crate) fn on_leader(&mut self, node: &Node, term: Term) -> Verdict {
+        self.elections.on_leader(node.id(), term)?;
+        self.votes.on_self_vote(node.id(), term)?;
+        leader_completeness::check(&self.committed, node, term)
+    }
+
+    /// A member says that `commit` is committed.
+    pub(crate) fn on_commit(&mut self, node: &Node, commit: EntryId) -> Verdict {
+        let Judges { durability, committed, log_matching, operations, .. } = self;
+        if !committed.is_news(commit) {
+            return committed.check_known(node.id(), commit);
+        }
+        quorum::check(durability, node.configuration(), commit, node.id())?;
+        committed.advance(node, commit, |id| {
+            let payload = log_matching.payload_of(id).ok_or_else(|| Violation {
+                judge: "log matching",
+                cause: format!("{id} is committed, and nobody ever proposed it"),
+            })?;
+            operations.on_committed(id.index.0, payload)
+        })
+    }
+
+    /// A snapshot up to `last_included` took the place of a member's log.
+    pub(crate) fn on_installed(&mut self, member: NodeId, last_included: EntryId) -> Verdict {
+        self.committed.check_known(member, last_included)
+    }
+
+    /// The worker of a log begins a job.
+    pub(crate) fn on_log_begin(&mut self, member: NodeId, job: &LogJob) -> Verdict {
+        if let LogJob::Write { entries, .. } = job {
+            let written = self.durability.shadow(member);
+            self.log_matching.on_write(entries, |index| written.term_at(index))?;
+        }
+        self.durability.begin(member, job);
+        Ok(())
+    }
+
+    /// The job that was begun is done.
+    pub(crate) fn on_log_done(&mut self, member: NodeId) {
+        self.durability.finish(member);
+    }
+
+    /// A member has applied the log up to `index`.
+    pub(crate) fn on_applied(&mut self, node: &Node, index: u64, hash: StateHash) -> Verdict {
+        require("committed", index <= self.committed.last_index().0, || {
+            format!(
+                "{} has applied {index}, but only {} is committed",
+                node.id(),
+                self.committed.last_index()
+            )
+        })?;
+        self.state_machines.on_applied(node.id(), index, hash)
+    }
+
+    /// A member wrote down, or read back, the state at `index`.
+    pub(crate) fn on_checkpoint(&mut self, member: NodeId, index: u64, hash: StateHash) -> Verdict {
+        self.state_machines.on_state(member, index, hash)
+    }
+
+    /// A member has started, with this on its disk and the state of a checkpoint.
+    pub(crate) fn on_recovered(
+        &mut self,
+        member: NodeId,
+        recovered: &Recovered,
+        checkpoint: EntryId,
+        hash: StateHash,
+    ) -> Verdict {
+        self.committed.check_known(member, checkpoint)?;
+        for &(id, ref entry, prev) in &recovered.entries {
+            self.log_matching.observe(prev, id, entry)?;
+        }
+        self.durability.on_recovered(member, recovered, checkpoint)?;
+        self.state_machines.on_started(member, checkpoint.index.0);
+        self.state_machines.on_state(member, checkpoint.index.0, hash)
+    }
+
+    /// The last entry known to be committed.
+    pub(crate) fn last_committed(&self) -> u64 {
+        self.committed.last_index().0
+    }
+}

@@ -1,0 +1,168 @@
+//! A second version of the store, as small and as slow to be wrong as possible: for every key the list of
+//! all that it ever was.
+//!
+//! It executes the committed log in order, each entry once, and remembers the revision after each index. So
+//! it can say what any member's state must show at any index, without any of the store's code.
+
+use tenure_store::Rejection;
+
+use crate::action::{Action, MAX_KEYS, OperationId, Outcome, Pair, View};
+
+/// What a key was from a revision on: a pair, or nothing.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    revision: i64,
+    pair: Option<Pair>,
+}
+
+/// All states of the store, one after the other.
+#[derive(Debug)]
+pub(crate) struct Model {
+    keys: Vec<Vec<Change>>,
+    /// The revision after each index, from 0 on.
+    revisions: Vec<i64>,
+    /// At which index history was forgotten up to which revision.
+    compactions: Vec<(u64, i64)>,
+}
+
+impl Model {
+    pub(crate) fn new() -> Model {
+        Model {
+            keys: vec![Vec::new(); usize::from(MAX_KEYS)],
+            revisions: vec![1],
+            compactions: vec![(0, -1)],
+        }
+    }
+
+    /// The last index that was executed.
+    pub(crate) fn last_index(&self) -> u64 {
+        self.revisions.len() as u64 - 1
+    }
+
+    fn revision(&self) -> i64 {
+        self.revisions.last().copied().unwrap_or(1)
+    }
+
+    /// Executes nothing at the next index.
+    pub(crate) fn skip(&mut self) {
+        self.revisions.push(self.revision());
+    }
+
+    /// Executes a write at the next index.
+    pub(crate) fn execute(&mut self, action: Action, id: OperationId) -> Outcome {
+        let before = self.revision();
+        let outcome = match action {
+            Action::Put { key } => {
+                let previous = self.latest(key);
+                self.put(key, id);
+                Outcome::Put { revision: before + 1, previous }
+            }
+            Action::PutTwo { first, second } => {
+                self.put(first, id);
+                self.put(second, id);
+                Outcome::PutTwo { revision: before + 1 }
+            }
+            Action::CompareAndSwap { key, mod_revision } => {
+                let current = self.latest(key);
+                let succeeded = current.map_or(0, |pair| pair.mod_revision) == mod_revision;
+                if succeeded {
+                    self.put(key, id);
+                    Outcome::Swapped { revision: before + 1, succeeded, current: None }
+                } else {
+                    Outcome::Swapped { revision: before, succeeded, current }
+                }
+            }
+            Action::Delete { key } => {
+                let previous = self.latest(key);
+                if previous.is_some() {
+                    self.keys[usize::from(key)].push(Change { revision: before + 1, pair: None });
+                }
+                Outcome::Deleted { revision: before + i64::from(previous.is_some()), previous }
+            }
+            Action::Compact { .. }
+            | Action::Get { .. }
+            | Action::GetAll
+            | Action::GetOld { .. }
+            | Action::GetStale { .. } => panic!("{action:?} is no write of keys"),
+        };
+        self.revisions.push(outcome.revision());
+        outcome
+    }
+
+    fn put(&mut self, key: u8, writer: OperationId) {
+        let revision = self.revision() + 1;
+        let old = self.latest(key);
+        let pair = Pair {
+            writer,
+            create_revision: old.map_or(revision, |old| old.create_revision),
+            mod_revision: revision,
+            version: old.map_or(1, |old| old.version + 1),
+        };
+        self.keys[usize::from(key)].push(Change { revision, pair: Some(pair) });
+    }
+
+    /// Executes a compaction at the next index.
+    pub(crate) fn compact(&mut self, revision: i64) {
+        let (_, compact_revision) = *self.compactions.last().expect("the first is none");
+        self.skip();
+        if revision > compact_revision && revision <= self.revision() {
+            self.compactions.push((self.last_index(), revision));
+        }
+    }
+
+    fn latest(&self, key: u8) -> Option<Pair> {
+        self.keys[usize::from(key)].last()?.pair
+    }
+
+    fn at(&self, key: u8, revision: i64) -> Option<Pair> {
+        let changes = &self.keys[usize::from(key)];
+        let after = changes.partition_point(|change| change.revision <= revision);
+        changes.get(after.checked_sub(1)?)?.pair
+    }
+
+    /// What a read must show in the state at `index`.
+    pub(crate) fn view(&self, action: Action, index: u64) -> View {
+        let revision = self.revisions[index as usize];
+        let later = self.compactions.partition_point(|(at, _)| *at <= index);
+        let (_, compact_revision) = self.compactions[later - 1];
+        match action {
+            Action::Get { key } | Action::GetStale { key } => {
+                Ok((revision, self.at(key, revision).map(|pair| (key, pair)).into_iter().collect()))
+            }
+            Action::GetAll => Ok((revision, self.all_at(revision))),
+            Action::GetOld { revision: old } if old > revision => Err(Rejection::FutureRevision),
+            Action::GetOld { revision: old } if old < compact_revision => Err(Rejection::Compacted),
+            Action::GetOld { revision: old } => Ok((revision, self.all_at(old))),
+            Action::Put { .. }
+            | Action::PutTwo { .. }
+            | Action::CompareAndSwap { .. }
+            | Action::Delete { .. }
+            | Action::Compact { .. } => panic!("{action:?} is no read"),
+        }
+    }
+
+    fn all_at(&self, revision: i64) -> Vec<(u8, Pair)> {
+        (0..MAX_KEYS).filter_map(|key| self.at(key, revision).map(|pair| (key, pair))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_stays_visible_at_its_index() {
+        let mut model = Model::new();
+        model.execute(Action::Put { key: 1 }, OperationId(1));
+        model.execute(Action::Delete { key: 1 }, OperationId(2));
+        model.execute(Action::Delete { key: 1 }, OperationId(3));
+        model.compact(3);
+        let found =
+            |action, index| model.view(action, index).map(|(revision, pairs)| (revision, pairs.len()));
+        assert_eq!(found(Action::Get { key: 1 }, 1), Ok((2, 1)));
+        assert_eq!(found(Action::Get { key: 1 }, 2), Ok((3, 0)));
+        assert_eq!(found(Action::GetOld { revision: 2 }, 3), Ok((3, 1)));
+        assert_eq!(found(Action::GetOld { revision: 2 }, 4), Err(Rejection::Compacted));
+        assert_eq!(found(Action::GetOld { revision: 3 }, 4), Ok((3, 0)));
+    }
+}

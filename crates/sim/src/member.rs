@@ -1,0 +1,215 @@
+//! One machine: three disks, a clock, and perhaps a process that runs on them.
+//!
+//! The process is the very code of the server: a [`Replica`] and its two workers. Each worker does one job
+//! at a time. A job of the log begins (what can be done without waiting for the disk is done), takes its
+//! time, and finishes with the sync; whatever hits the machine in between finds a write that is in the page
+//! cache only.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tenure_raft::invariants::{self, Summary};
+use tenure_raft::{Configuration, EntryId, HardState, Index, NodeId, Term};
+use tenure_replica::record::from_record;
+use tenure_replica::{
+    Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker, RecoveryError,
+    Replica, RequestId, Start, Started, identity,
+};
+use tenure_store::Member as MemberRecord;
+use tenure_wal::{Crash, MemoryDisk};
+
+use crate::action::OperationId;
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::judges::Recovered;
+use crate::plan::Plan;
+use crate::random::Random;
+
+const CLUSTER_ID: u64 = 0x51_4d;
+/// More faults of reading than are ever planned for one disk.
+const MAX_LOOKS: usize = 100;
+
+/// The three directories of a member.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disks {
+    pub(crate) identity: MemoryDisk,
+    pub(crate) log: MemoryDisk,
+    pub(crate) checkpoints: MemoryDisk,
+}
+
+impl Disks {
+    pub(crate) fn all(&self) -> [&MemoryDisk; 3] {
+        [&self.identity, &self.log, &self.checkpoints]
+    }
+
+    pub(crate) fn has_power_failed(&self) -> bool {
+        self.all().iter().any(|disk| disk.has_power_failed())
+    }
+
+    /// Lets a worker be interrupted in the midst of a change of its disk that comes soon.
+    pub(crate) fn doom_worker(&self, random: &mut Random) {
+        const SOON_CHANGES: u64 = 6;
+        let disk = random.pick(&[&self.log, &self.log, &self.checkpoints]);
+        disk.fail_power_after(random.below(SOON_CHANGES));
+    }
+
+    /// Lets a recovery be interrupted in the midst of a change of some disk.
+    pub(crate) fn doom_recovery(&self, random: &mut Random) {
+        const RECOVERY_CHANGES: u64 = 12;
+        random.pick(&self.all()).fail_power_after(random.below(RECOVERY_CHANGES));
+    }
+
+    /// Takes back an interruption that has not come to pass.
+    pub(crate) fn reprieve(&self) {
+        for disk in self.all() {
+            disk.fail_power_after(u64::MAX);
+        }
+    }
+
+    pub(crate) fn crash(&self, crash: Crash, random: &mut Random) {
+        for disk in self.all() {
+            disk.crash(crash, random.next_u64());
+        }
+    }
+}
+
+/// A machine.
+pub(crate) struct Member {
+    pub(crate) id: NodeId,
+    pub(crate) disks: Disks,
+    pub(crate) clock: Clock,
+    pub(crate) process: Option<Box<Process>>,
+    /// Counts the starts: what was meant for an earlier one is for nobody.
+    pub(crate) start: u64,
+    /// While the process is paused, what happens to it waits here.
+    pub(crate) held: Option<Vec<Event>>,
+    /// A crash that was planned for the midst of a job.
+    pub(crate) doom: Option<Doom>,
+}
+
+/// A crash that waits for its moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doom {
+    /// In the midst of a change of a disk.
+    InChange(Crash),
+    /// When the log is written and not yet synced.
+    BeforeSync(Crash),
+}
+
+/// A running member.
+pub(crate) struct Process {
+    pub(crate) replica: Replica,
+    pub(crate) log: LogWorker<MemoryDisk>,
+    pub(crate) log_jobs: VecDeque<LogJob>,
+    pub(crate) log_running: Option<Begun>,
+    pub(crate) checkpoints: CheckpointWorker<MemoryDisk>,
+    pub(crate) checkpoint_jobs: VecDeque<CheckpointJob>,
+    pub(crate) checkpoint_running: Option<CheckpointDone>,
+    /// Who waits for which answer: the client and its operation.
+    pub(crate) requests: BTreeMap<RequestId, (usize, OperationId)>,
+    /// When the earliest timer event is due.
+    pub(crate) timer_at_us: Option<u64>,
+    /// An event that handles what has arrived is on its way.
+    pub(crate) is_batching: bool,
+    pub(crate) before: Summary,
+    pub(crate) torn_tail: bool,
+}
+
+impl Process {
+    /// Whether a worker has something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.log_running.is_some()
+            || self.checkpoint_running.is_some()
+            || !self.log_jobs.is_empty()
+            || !self.checkpoint_jobs.is_empty()
+    }
+}
+
+impl Member {
+    pub(crate) fn new(number: usize, clock: Clock) -> Member {
+        Member {
+            id: NodeId::new(number as u64 + 1).expect("members count from one"),
+            disks: Disks::default(),
+            clock,
+            process: None,
+            start: 0,
+            held: None,
+            doom: None,
+        }
+    }
+
+    /// Recovers from the disks and runs.
+    pub(crate) fn boot(
+        &mut self,
+        plan: &Plan,
+        now_us: u64,
+        random: &mut Random,
+    ) -> Result<(), RecoveryError> {
+        let Disks { identity: identity_disk, log: log_disk, checkpoints: checkpoint_disk } = &self.disks;
+        tenure_replica::prepare_log(identity_disk, log_disk.clone(), plan.log)?;
+        let directory_id = random.next_u64();
+        let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)
+            .map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
+        let ids = (1..=plan.members as u64).filter_map(NodeId::new);
+        let how = Start {
+            identity,
+            first_configuration: Configuration::of_voters(ids),
+            options: plan.replica.clone(),
+            log_options: plan.log,
+            seed: random.next_u64(),
+        };
+        let now = self.clock.shows(now_us);
+        let Started { mut replica, log, checkpoints, torn_tail } =
+            tenure_replica::start(how, log_disk.clone(), checkpoint_disk.clone(), now)?;
+        replica.publish(record_of(&identity));
+        self.process = Some(Box::new(Process {
+            before: invariants::summary(replica.node()),
+            replica,
+            log,
+            log_jobs: VecDeque::new(),
+            log_running: None,
+            checkpoints,
+            checkpoint_jobs: VecDeque::new(),
+            checkpoint_running: None,
+            requests: BTreeMap::new(),
+            timer_at_us: None,
+            is_batching: false,
+            torn_tail: torn_tail.is_some(),
+        }));
+        Ok(())
+    }
+}
+
+fn record_of(identity: &Identity) -> MemberRecord {
+    MemberRecord {
+        id: identity.member_id.as_u64(),
+        directory_id: Some(identity.directory_id),
+        name: identity.member_id.to_string(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+        is_learner: false,
+    }
+}
+
+/// What the log's disk holds, read back entry by entry.
+pub(crate) fn recovered(log: &LogWorker<MemoryDisk>) -> Recovered {
+    let wal = log.wal();
+    let hard_state = wal.hard_state().map_or_else(HardState::default, |state| HardState {
+        current_term: Term(state.current_term),
+        voted_for: state.voted_for.map(NodeId),
+    });
+    let start = EntryId::new(Index(wal.start().index), Term(wal.start().term));
+    let (first, last) = (wal.first_index(), wal.last().index);
+    let mut entries = Vec::new();
+    let mut prev = start;
+    if first <= last {
+        // A fault of the disk that was planned for the member may hit the judge: it looks again.
+        let mut looks = (0..MAX_LOOKS).filter_map(|_| wal.read(first, last, usize::MAX).ok());
+        let records = looks.next().expect("what was recovered can be read");
+        for record in records {
+            let entry = from_record(record).expect("what was recovered was written by us");
+            entries.push((entry.id, entry.payload, prev));
+            prev = entry.id;
+        }
+    }
+    Recovered { hard_state, start, entries }
+}

@@ -1,0 +1,184 @@
+//! Who breaks things: when each kind of fault happens next, whom it hits and how long it lasts.
+//!
+//! It only decides. [`World`](crate::World) does it.
+
+use tenure_wal::{Crash, FaultKind as DiskFaultKind, Operation};
+
+use crate::network::Cut;
+use crate::plan::{FaultPlan, Plan};
+use crate::random::Random;
+
+/// The kinds of faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FaultKind {
+    ProcessCrash,
+    PowerLoss,
+    TotalOutage,
+    Partition,
+    Pause,
+    DiskError,
+    Transfer,
+    ConnectionLoss,
+    ClockChange,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [FaultKind; 9] = [
+        FaultKind::ProcessCrash,
+        FaultKind::PowerLoss,
+        FaultKind::TotalOutage,
+        FaultKind::Partition,
+        FaultKind::Pause,
+        FaultKind::DiskError,
+        FaultKind::Transfer,
+        FaultKind::ConnectionLoss,
+        FaultKind::ClockChange,
+    ];
+
+    fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
+        match self {
+            FaultKind::ProcessCrash => plan.process_crash_us,
+            FaultKind::PowerLoss => plan.power_loss_us,
+            FaultKind::TotalOutage => plan.total_outage_us,
+            FaultKind::Partition => plan.partition_us,
+            FaultKind::Pause => plan.pause_us,
+            FaultKind::DiskError => plan.disk_error_us,
+            FaultKind::Transfer => plan.transfer_us,
+            FaultKind::ConnectionLoss => plan.connection_loss_us,
+            FaultKind::ClockChange => plan.clock_change_us,
+        }
+    }
+}
+
+/// The source of faults.
+#[derive(Debug)]
+pub(crate) struct Nemesis {
+    plan: FaultPlan,
+    members: usize,
+    max_clock_drift_ppm: u64,
+    pub(crate) random: Random,
+    /// The clients' time is over: nothing breaks any more.
+    pub(crate) is_over: bool,
+}
+
+/// How a fault of a disk shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DiskError {
+    /// Of the log's disk, or of the checkpoints'.
+    pub(crate) at_log: bool,
+    pub(crate) fault: tenure_wal::Fault,
+}
+
+impl Nemesis {
+    pub(crate) fn new(plan: &Plan, random: Random) -> Nemesis {
+        Nemesis {
+            plan: plan.faults.clone(),
+            members: plan.members,
+            max_clock_drift_ppm: plan.max_clock_drift_ppm,
+            random,
+            is_over: false,
+        }
+    }
+
+    /// How long until the next fault of this kind; none if there is none.
+    pub(crate) fn next_in_us(&mut self, kind: FaultKind) -> Option<u64> {
+        if self.is_over {
+            return None;
+        }
+        kind.interval_us(&self.plan).map(|interval_us| self.random.exponential(interval_us))
+    }
+
+    /// Whom a fault hits.
+    pub(crate) fn victim(&mut self, leader: Option<usize>) -> usize {
+        let anyone = self.random.below(self.members as u64) as usize;
+        if self.random.chance(self.plan.at_leader_ppm) { leader.unwrap_or(anyone) } else { anyone }
+    }
+
+    /// Whether a crash waits for the midst of a job.
+    pub(crate) fn is_mid_job(&mut self) -> bool {
+        self.random.chance(self.plan.mid_job_ppm)
+    }
+
+    /// Whether a recovery will be interrupted.
+    pub(crate) fn interrupts_recovery(&mut self) -> bool {
+        !self.is_over && self.random.chance(self.plan.recovery_crash_ppm)
+    }
+
+    /// One of the two ways to crash.
+    pub(crate) fn any_crash(&mut self) -> Crash {
+        self.random.pick(&[Crash::Process, Crash::Power])
+    }
+
+    pub(crate) fn down_us(&mut self) -> u64 {
+        self.random.exponential(self.plan.mean_down_us)
+    }
+
+    pub(crate) fn pause_us(&mut self) -> u64 {
+        self.random.exponential(self.plan.mean_pause_us)
+    }
+
+    /// A part of the network, and how long it is cut; none if one member has nobody to be cut from.
+    pub(crate) fn partition(&mut self, leader: Option<usize>) -> Option<(Cut, u64)> {
+        if self.members < 2 {
+            return None;
+        }
+        let members = self.members;
+        let victim = self.victim(leader);
+        let cut = match self.random.below(5) {
+            0 => Cut::muted(members, &[victim]),
+            1 => Cut::deafened(members, &[victim]),
+            2 if members > 2 => {
+                let mut others: Vec<usize> = (0..members).filter(|&member| member != victim).collect();
+                let side = others.split_off(1 + self.random.below(others.len() as u64 - 1) as usize);
+                Cut::bridge(members, victim, &side)
+            }
+            3 => Cut::split(members, &[victim]),
+            _ => Cut::split(members, &self.side()),
+        };
+        Some((cut, self.random.exponential(self.plan.mean_partition_us)))
+    }
+
+    /// Some members, but not all.
+    fn side(&mut self) -> Vec<usize> {
+        let side = self.random.between(1, (1 << self.members) - 2);
+        (0..self.members).filter(|member| side >> member & 1 == 1).collect()
+    }
+
+    /// A majority: the members that will be healed first.
+    pub(crate) fn core(&mut self) -> Vec<usize> {
+        let mut core: Vec<usize> = (0..self.members).collect();
+        while core.len() > self.members / 2 + 1 {
+            core.remove(self.random.below(core.len() as u64) as usize);
+        }
+        core
+    }
+
+    pub(crate) fn disk_error(&mut self) -> DiskError {
+        let operation = self.random.pick(&[
+            Operation::Write,
+            Operation::Write,
+            Operation::Sync,
+            Operation::Sync,
+            Operation::Allocate,
+            Operation::Create,
+            Operation::Rename,
+            Operation::Remove,
+            Operation::SyncDirectory,
+            Operation::Read,
+        ]);
+        let kind = self.random.pick(&[DiskFaultKind::InputOutput, DiskFaultKind::NoSpace]);
+        let after = self.random.below(8);
+        let at_log = self.random.chance(600_000);
+        DiskError { at_log, fault: tenure_wal::Fault { operation, after, kind } }
+    }
+
+    /// A clock's new rate, and by how much it jumps ahead.
+    pub(crate) fn clock_change(&mut self) -> (u64, u64) {
+        let jump_us = if self.random.chance(300_000) { self.random.exponential(500_000) } else { 0 };
+        (self.clock_rate_ppm(), jump_us)
+    }
+
+    pub(crate) fn clock_rate_ppm(&mut self) -> u64 {
+        1_000_000 - self.max_clock_drift_ppm + self.random.below(2 * self.max_clock_drift_ppm + 1)
+    }
+}

@@ -1,0 +1,297 @@
+//! A run from beginning to end: faults, then half a recovery, then a whole one.
+//!
+//! 1. Faults happen for a while. The judges of safety look on.
+//! 2. A bare majority is healed; the others are as badly off as before, or worse. The majority must make
+//!    progress within a bound (SOURCES F2, Q3).
+//! 3. Everything is healed and the clients stop. All members must become equal, and nothing may be left
+//!    waiting.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tenure_raft::Status;
+use tenure_replica::ReplicaStatus;
+
+use crate::clients::Waiting;
+use crate::coverage::Coverage;
+use crate::event::Event;
+use crate::judges::{Verdict, Violation, require};
+use crate::member::Member;
+use crate::nemesis::FaultKind;
+use crate::network::Cut;
+use crate::plan::Plan;
+use crate::trace::{Detail, Sink};
+use crate::world::World;
+
+const PROGRESS: &str = "progress";
+const CONVERGENCE: &str = "convergence";
+const CALM: &str = "calm";
+/// How often it is looked whether a phase is over.
+const LOOK_US: u64 = 10_000;
+
+/// A run that went well.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How long it was, in simulated time.
+    pub simulated_us: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// How many operations clients began.
+    pub operations: u64,
+    /// How many of them were answered.
+    pub answered: u64,
+    /// How many entries were committed.
+    pub committed: u64,
+    /// A number that two runs share only if the same happened in them.
+    pub trace_hash: u64,
+    /// What was exercised.
+    pub coverage: Coverage,
+}
+
+/// A run that went wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// When it was seen, in simulated time.
+    pub at_us: u64,
+    /// Which judge saw it, and what.
+    pub violation: Violation,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, micros) = (self.at_us / 1_000_000, self.at_us % 1_000_000);
+        write!(f, "seed {} fails after {seconds}.{micros:06} s: {}", self.seed, self.violation)
+    }
+}
+
+/// Runs a plan.
+pub fn run(plan: Plan) -> Result<Report, Failure> {
+    run_world(World::new(plan))
+}
+
+/// Runs a plan, and tells `sink` what happens, line by line.
+pub fn run_traced(plan: Plan, detail: Detail, sink: Sink) -> Result<Report, Failure> {
+    let mut world = World::new(plan);
+    world.read_trace(detail, sink);
+    run_world(world)
+}
+
+fn run_world(mut world: World) -> Result<Report, Failure> {
+    // An assertion in the members is a finding like any other.
+    let verdict = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        Err(Violation { judge: "assertion", cause: text.to_owned() })
+    });
+    match verdict {
+        Ok(()) => Ok(world.report()),
+        Err(violation) => Err(Failure { seed: world.plan.seed, at_us: world.now_us, violation }),
+    }
+}
+
+impl World {
+    fn run(&mut self) -> Verdict {
+        self.begin()?;
+        self.run_until(self.plan.faults_us)?;
+        self.check_calm()?;
+        let core = self.nemesis.core();
+        self.heal(&core)?;
+        self.await_progress(&core)?;
+        self.heal_all()?;
+        self.await_convergence()
+    }
+
+    fn report(&self) -> Report {
+        let (operations, _) = self.judges.operations.counts();
+        Report {
+            simulated_us: self.now_us,
+            events: self.events,
+            operations: operations as u64,
+            answered: self.clients.answered,
+            committed: self.judges.last_committed(),
+            trace_hash: self.trace.hash(),
+            coverage: self.coverage.clone(),
+        }
+    }
+
+    fn begin(&mut self) -> Verdict {
+        for member in 0..self.members.len() {
+            self.boot(member)?;
+        }
+        for client in 0..self.clients.each.len() {
+            let in_us = self.clients.first_act_us();
+            self.add_in(in_us, Event::Act { client });
+        }
+        for kind in FaultKind::ALL {
+            if let Some(in_us) = self.nemesis.next_in_us(kind) {
+                self.add_in(in_us, Event::Fault(kind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where nothing goes wrong, nobody campaigns but once (SOURCES E7, E10).
+    fn check_calm(&self) -> Verdict {
+        let elections = self.coverage.count(crate::Mark::Elected);
+        require(CALM, !self.plan.is_calm() || elections == 1, || {
+            format!("nothing went wrong, and there were {elections} elections")
+        })
+    }
+
+    /// From now on nothing breaks any more, and the members of `core` run and hear each other.
+    fn heal(&mut self, core: &[usize]) -> Verdict {
+        self.nemesis.is_over = true;
+        self.network.calm_down();
+        self.plan.disks.stall_ppm = 0;
+        self.say(&format!("members {core:?} (from 0) are healed"));
+        self.network.mend_between(core);
+        self.kept_up = core.to_vec();
+        self.clients.reachable = core.to_vec();
+        for &member in core {
+            self.mend_member(member)?;
+        }
+        self.neglect_others(core);
+        Ok(())
+    }
+
+    fn mend_member(&mut self, member: usize) -> Verdict {
+        for disk in self.members[member].disks.all() {
+            disk.clear_faults();
+        }
+        self.resume(member);
+        self.boot(member)
+    }
+
+    /// The others are down, cut off altogether, or can speak and not hear, or hear and not speak.
+    fn neglect_others(&mut self, core: &[usize]) {
+        let members = self.members.len();
+        let others: Vec<usize> = (0..members).filter(|member| !core.contains(member)).collect();
+        if others.is_empty() {
+            return;
+        }
+        match self.nemesis.random.below(5) {
+            0 => {
+                for member in others {
+                    let crash = self.nemesis.any_crash();
+                    self.crash(member, crash);
+                }
+            }
+            1 => self.cut(&Cut::split(members, &others)),
+            2 => self.cut(&Cut::muted(members, &others)),
+            3 => self.cut(&Cut::deafened(members, &others)),
+            // As they are: some down, some paused, some cut off.
+            _ => {}
+        }
+    }
+
+    /// The healed majority must answer a write that begins now. Not every member of it: one may have to
+    /// catch up with the others while they go on.
+    fn await_progress(&mut self, core: &[usize]) -> Verdict {
+        let probes = self.send_probes(core);
+        let patience_us = self.plan.progress_within_us;
+        self.await_until(PROGRESS, patience_us, |world| probes.iter().any(|&probe| world.is_done(probe)))
+    }
+
+    fn send_probes(&mut self, members: &[usize]) -> Vec<usize> {
+        let mut probes = Vec::new();
+        for &member in members {
+            let client = self.clients.add_probe(member);
+            self.add_in(0, Event::Act { client });
+            probes.push(client);
+        }
+        probes
+    }
+
+    fn is_done(&self, probe: usize) -> bool {
+        self.clients.each[probe].is_done
+    }
+
+    fn heal_all(&mut self) -> Verdict {
+        let all: Vec<usize> = (0..self.members.len()).collect();
+        self.say("all members are healed");
+        self.network.mend_between(&all);
+        self.kept_up.clone_from(&all);
+        self.clients.reachable.clone_from(&all);
+        self.clients.closed = true;
+        for member in all {
+            self.mend_member(member)?;
+        }
+        Ok(())
+    }
+
+    /// Every member must answer once more, and then all must be equal and at rest.
+    fn await_convergence(&mut self) -> Verdict {
+        let all: Vec<usize> = (0..self.members.len()).collect();
+        let probes = self.send_probes(&all);
+        let patience_us = self.plan.convergence_within_us;
+        self.await_until(CONVERGENCE, patience_us, |world| {
+            probes.iter().all(|&probe| world.is_done(probe)) && world.is_at_rest()
+        })?;
+        for member in &self.members {
+            let Some(process) = &member.process else { continue };
+            process.replica.store().check_invariants();
+            self.judges.operations.check_state(member.id, &process.replica.state())?;
+        }
+        Ok(())
+    }
+
+    /// Whether all members have applied all that is committed, and nobody waits for anything.
+    fn is_at_rest(&self) -> bool {
+        let last = self.judges.last_committed();
+        self.clients.are_idle()
+            && self.members.iter().all(|member| {
+                member.process.as_ref().is_some_and(|process| {
+                    let status = process.replica.status();
+                    process.replica.store().applied_index() == last
+                        && status.raft.last.index.0 == last
+                        && status.pending_writes == 0
+                        && status.pending_reads == 0
+                        && !process.is_busy()
+                })
+            })
+    }
+
+    fn await_until(
+        &mut self,
+        judge: &'static str,
+        patience_us: u64,
+        is_over: impl Fn(&World) -> bool,
+    ) -> Verdict {
+        let deadline_us = self.now_us + patience_us;
+        while !is_over(self) {
+            require(judge, self.now_us < deadline_us, || {
+                format!("not within {} s: {}", patience_us / 1_000_000, self.describe())
+            })?;
+            self.run_until(self.now_us + LOOK_US)?;
+        }
+        Ok(())
+    }
+
+    /// Where everybody stands, for who wonders why nothing moves.
+    fn describe(&self) -> String {
+        let mut parts = vec![format!("{} is committed", self.judges.last_committed())];
+        parts.extend(self.members.iter().map(describe_member));
+        let waiting = self.clients.each.iter().filter(|client| client.waiting != Waiting::Idle).count();
+        parts.push(format!("{waiting} clients wait"));
+        parts.join("; ")
+    }
+
+    fn say(&mut self, text: &str) {
+        self.trace.line(self.now_us, Detail::Short, [70], format_args!("{text}"));
+    }
+}
+
+fn describe_member(member: &Member) -> String {
+    let id = member.id;
+    let Some(process) = &member.process else { return format!("{id} is down") };
+    if member.held.is_some() {
+        return format!("{id} is paused");
+    }
+    let ReplicaStatus { raft, pending_writes, pending_reads, .. } = process.replica.status();
+    let Status { role, hard_state, last, commit_index, last_applied, .. } = raft;
+    format!(
+        "{id} is {role} in {hard_state}, last {last}, commit {commit_index}, applied {last_applied}, \
+         {pending_writes} writes and {pending_reads} reads wait"
+    )
+}

@@ -1,0 +1,268 @@
+//! Swarm testing: each seed draws its own mix (Groce et al., "Swarm Testing", ISSTA 2012).
+//!
+//! A run in which everything goes wrong at once reaches few of the states that a run does in which some
+//! things never happen: faults hide each other. So each kind of fault, each size and each rate is drawn
+//! for a run as a whole, and is often off.
+
+use crate::plan::{ClientPlan, DiskPlan, FaultPlan, NetworkPlan, Plan, Weights};
+use crate::random::Random;
+
+const MILLISECOND_US: u64 = 1_000;
+const SECOND_US: u64 = 1_000_000;
+
+impl Plan {
+    /// The run that a seed stands for.
+    pub fn of_seed(seed: u64) -> Plan {
+        let mut random = Random::new(seed);
+        // Seeds that follow each other should not begin alike.
+        let mut random = random.split();
+        let members = random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 7]);
+        let (election_timeout_us, heartbeat_interval_us) =
+            random.pick(&[(1_000, 100), (1_000, 100), (300, 50), (150, 25), (2_000, 500)]);
+        let election_timeout_us = election_timeout_us * MILLISECOND_US;
+        let heartbeat_interval_us = heartbeat_interval_us * MILLISECOND_US;
+        let replica = replica_options(&mut random, election_timeout_us, heartbeat_interval_us);
+        let network = network_plan(&mut random, heartbeat_interval_us);
+        let disks = disk_plan(&mut random, election_timeout_us);
+        let faults = fault_plan(&mut random, election_timeout_us);
+        let clients = client_plan(&mut random, replica.request_timeout_us);
+        Plan {
+            seed,
+            members,
+            faults_us: random.between(10, 60) * SECOND_US,
+            progress_within_us: 30 * election_timeout_us + 3 * clients.timeout_us + 10 * SECOND_US,
+            convergence_within_us: 300 * SECOND_US,
+            clients,
+            network,
+            disks,
+            faults,
+            max_batching_us: random.pick(&[0, 0, 0, 50, 500]),
+            max_clock_drift_ppm: random.pick(&[0, 200, 50_000]),
+            replica,
+            log: tenure_wal::Options {
+                segment_bytes: random.pick(&[8, 16, 64]) << 10,
+                max_spares: random.pick(&[0, 1, 2]),
+                salt: random.next_u64(),
+            },
+        }
+    }
+
+    /// The mix whose speed is measured: three members, some of every fault, and at least twenty operations
+    /// a second.
+    pub fn typical(seed: u64) -> Plan {
+        let mut plan = Plan::of_seed(seed);
+        plan.members = 3;
+        plan.replica = tenure_replica::Options {
+            checkpoint_entries: 500,
+            catch_up_entries: 100,
+            request_timeout_us: 3 * SECOND_US,
+            ..tenure_replica::Options::default()
+        };
+        plan.clients = ClientPlan {
+            count: 5,
+            think_us: 150 * MILLISECOND_US,
+            timeout_us: 2 * SECOND_US,
+            keys: 8,
+            value_bytes: 32,
+            weights: TYPICAL_WEIGHTS,
+            loyalty_ppm: 900_000,
+        };
+        plan.network = quiet_network();
+        plan.network.loss_ppm = 1_000;
+        plan.network.duplication_ppm = 1_000;
+        plan.disks = DiskPlan { mean_sync_us: 300, stall_ppm: 0, mean_stall_us: 0 };
+        plan.faults = FaultPlan {
+            process_crash_us: Some(20 * SECOND_US),
+            power_loss_us: Some(20 * SECOND_US),
+            mean_down_us: 2 * SECOND_US,
+            partition_us: Some(20 * SECOND_US),
+            mean_partition_us: 3 * SECOND_US,
+            at_leader_ppm: 500_000,
+            ..FaultPlan::default()
+        };
+        plan.max_batching_us = 0;
+        plan.log.segment_bytes = 64 << 10;
+        plan
+    }
+
+    /// Nothing ever goes wrong: then nothing may happen either.
+    pub fn calm(seed: u64) -> Plan {
+        let mut plan = Plan::typical(seed);
+        plan.members = Random::new(seed).pick(&[1, 2, 3, 5]);
+        plan.network = quiet_network();
+        plan.faults = FaultPlan::default();
+        plan.max_clock_drift_ppm = 0;
+        plan
+    }
+
+    /// Whether everything works: then an election after the first is a fault of the members.
+    pub fn is_calm(&self) -> bool {
+        self.faults.is_none() && self.network.is_quiet() && self.disks.stall_ppm == 0
+    }
+}
+
+impl NetworkPlan {
+    fn is_quiet(&self) -> bool {
+        self.loss_ppm == 0 && self.tail_ppm == 0 && self.mean_extra_delay_us <= MILLISECOND_US
+    }
+}
+
+impl FaultPlan {
+    fn is_none(&self) -> bool {
+        let kinds = [
+            self.process_crash_us,
+            self.power_loss_us,
+            self.total_outage_us,
+            self.partition_us,
+            self.pause_us,
+            self.disk_error_us,
+            self.transfer_us,
+            self.connection_loss_us,
+            self.clock_change_us,
+        ];
+        kinds.iter().all(Option::is_none)
+    }
+}
+
+const TYPICAL_WEIGHTS: Weights = Weights {
+    put: 30,
+    put_two: 5,
+    compare_and_swap: 15,
+    delete: 5,
+    get: 30,
+    get_all: 5,
+    get_old: 4,
+    get_stale: 5,
+    compact: 1,
+};
+
+fn quiet_network() -> NetworkPlan {
+    NetworkPlan {
+        min_delay_us: 100,
+        mean_extra_delay_us: 200,
+        tail_ppm: 0,
+        mean_tail_us: 0,
+        loss_ppm: 0,
+        duplication_ppm: 0,
+        in_order: true,
+        bandwidth_bytes_per_s: 100_000_000,
+        notice_ppm: 900_000,
+    }
+}
+
+fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan {
+    NetworkPlan {
+        min_delay_us: random.pick(&[10, 100, 100, 1_000]),
+        mean_extra_delay_us: random.pick(&[20, 200, 200, 1_000, heartbeat_interval_us / 4]),
+        tail_ppm: random.pick(&[0, 0, 1_000, 20_000, 100_000]),
+        mean_tail_us: random.pick(&[heartbeat_interval_us, 10 * heartbeat_interval_us]),
+        loss_ppm: random.pick(&[0, 0, 1_000, 10_000, 50_000, 200_000]),
+        duplication_ppm: random.pick(&[0, 0, 1_000, 50_000, 200_000]),
+        in_order: random.chance(500_000),
+        bandwidth_bytes_per_s: random.pick(&[200_000, 10_000_000, 100_000_000]),
+        notice_ppm: random.pick(&[0, 500_000, 1_000_000]),
+    }
+}
+
+fn disk_plan(random: &mut Random, election_timeout_us: u64) -> DiskPlan {
+    DiskPlan {
+        mean_sync_us: random.pick(&[20, 300, 300, 2_000, 10_000]),
+        stall_ppm: random.pick(&[0, 0, 1_000, 20_000]),
+        mean_stall_us: random.pick(&[election_timeout_us / 4, 2 * election_timeout_us]),
+    }
+}
+
+/// A mean time between two faults, or never.
+fn rate(random: &mut Random, never_ppm: u32, at_least_us: u64, at_most_us: u64) -> Option<u64> {
+    let interval_us = random.between(at_least_us, at_most_us);
+    (!random.chance(never_ppm)).then_some(interval_us)
+}
+
+fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
+    let timeout_us = election_timeout_us;
+    FaultPlan {
+        process_crash_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
+        power_loss_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
+        mid_job_ppm: random.pick(&[0, 300_000, 700_000]),
+        recovery_crash_ppm: random.pick(&[0, 100_000, 400_000]),
+        mean_down_us: random.pick(&[timeout_us / 10, timeout_us, 4 * timeout_us, 15 * timeout_us]),
+        total_outage_us: rate(random, 850_000, 10 * timeout_us, 40 * timeout_us),
+        partition_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
+        mean_partition_us: random.pick(&[timeout_us / 2, 3 * timeout_us, 10 * timeout_us]),
+        pause_us: rate(random, 600_000, 4 * timeout_us, 30 * timeout_us),
+        mean_pause_us: random.pick(&[timeout_us / 4, 2 * timeout_us, 6 * timeout_us]),
+        disk_error_us: rate(random, 700_000, 4 * timeout_us, 30 * timeout_us),
+        transfer_us: rate(random, 600_000, 2 * timeout_us, 20 * timeout_us),
+        connection_loss_us: rate(random, 600_000, timeout_us, 20 * timeout_us),
+        clock_change_us: rate(random, 800_000, 4 * timeout_us, 20 * timeout_us),
+        at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
+    }
+}
+
+fn client_plan(random: &mut Random, request_timeout_us: u64) -> ClientPlan {
+    let some =
+        |random: &mut Random, most: u64| if random.chance(300_000) { 0 } else { random.between(1, most) };
+    ClientPlan {
+        count: random.between(1, 12) as usize,
+        think_us: random.pick(&[1_000, 20_000, 100_000, 400_000, 2_000_000]),
+        timeout_us: random.pick(&[request_timeout_us / 2, 2 * request_timeout_us]),
+        keys: random.between(1, 12) as u8,
+        value_bytes: random.pick(&[8, 8, 64, 700]),
+        weights: Weights {
+            put: random.between(1, 30),
+            put_two: some(random, 10),
+            compare_and_swap: some(random, 30),
+            delete: some(random, 15),
+            get: some(random, 40),
+            get_all: some(random, 10),
+            get_old: some(random, 10),
+            get_stale: some(random, 10),
+            compact: some(random, 3),
+        },
+        loyalty_ppm: random.pick(&[0, 500_000, 950_000]),
+    }
+}
+
+fn replica_options(
+    random: &mut Random,
+    election_timeout_us: u64,
+    heartbeat_interval_us: u64,
+) -> tenure_replica::Options {
+    let raft = raft_options(random, election_timeout_us, heartbeat_interval_us);
+    tenure_replica::Options {
+        raft,
+        request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
+        read_retry_us: election_timeout_us / 2,
+        forward_retry_us: 10 * MILLISECOND_US,
+        max_requests: random.pick(&[4, 1 << 16]),
+        max_forward_bytes: random.pick(&[1, 200, 1 << 20]),
+        max_write_bytes: random.pick(&[1, 300, 8 << 20]),
+        checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
+        checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
+        catch_up_entries: random.pick(&[0, 5, 100]),
+    }
+}
+
+fn raft_options(
+    random: &mut Random,
+    election_timeout_us: u64,
+    heartbeat_interval_us: u64,
+) -> tenure_raft::Options {
+    tenure_raft::Options {
+        election_timeout_us,
+        election_spread_us: election_timeout_us,
+        heartbeat_interval_us,
+        broken_connection_spread_us: random.pick(&[0, election_timeout_us / 50, election_timeout_us / 10]),
+        disk_stall_timeout_us: 2 * election_timeout_us,
+        max_append_bytes: random.pick(&[1, 500, 1 << 20]),
+        max_inflight_messages: random.pick(&[1, 3, 256]),
+        max_inflight_bytes: random.pick(&[100, 2_000, 16 << 20]),
+        max_uncommitted_bytes: random.pick(&[1_000, 64 << 20]),
+        max_apply_bytes: random.pick(&[1, 1_000, 4 << 20]),
+        max_recent_bytes: random.pick(&[0, 2_000, 32 << 20]),
+        max_early_bytes: random.pick(&[0, 2_000, 4 << 20]),
+        snapshot_chunk_bytes: random.pick(&[1_000, 10_000, 256 << 10]),
+        max_waiting_reads: random.pick(&[1, 1 << 16]),
+        ..tenure_raft::Options::default()
+    }
+}

@@ -1,0 +1,385 @@
+//! The simulated world: members, network, clients and whoever breaks things, moved by one queue of events.
+//!
+//! One thread, one seed, no clock: the time is the time of the next event. What an event does to a member
+//! is in [`host`](crate::host), how a run begins and ends in [`run`](crate::run).
+
+use tenure_raft::{Node, NodeId, RoleKind, Term};
+use tenure_wal::Crash;
+
+use crate::clients::{Clients, Waiting};
+use crate::clock::Clock;
+use crate::coverage::{Coverage, Mark};
+use crate::event::{Event, Input};
+use crate::judges::{Action, Answer, Judges, OperationId, Operations, Verdict};
+use crate::member::{Disks, Doom, Member};
+use crate::nemesis::{FaultKind, Nemesis};
+use crate::network::{Cut, Network};
+use crate::plan::Plan;
+use crate::queue::Queue;
+use crate::random::{CERTAIN_PPM, Random};
+use crate::trace::{Detail, Sink, Trace};
+
+/// How long a client waits before it tries another member.
+const REFUSED_US: u64 = 200;
+/// A crash that waits for the midst of a job comes at the latest after this.
+const DOOM_US: u64 = 500_000;
+
+/// A cluster with everything around it.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now_us: u64,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) network: Network,
+    pub(crate) members: Vec<Member>,
+    pub(crate) clients: Clients,
+    pub(crate) nemesis: Nemesis,
+    pub(crate) judges: Judges,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+    /// For what happens inside of members: the time of disks, batching, seeds of starts.
+    pub(crate) random: Random,
+    /// The members that are started again when they crash.
+    pub(crate) kept_up: Vec<usize>,
+    pub(crate) events: u64,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan) -> World {
+        let mut random = Random::new(plan.seed ^ 0x5eed);
+        let mut nemesis = Nemesis::new(&plan, random.split());
+        let members = (0..plan.members)
+            .map(|number| {
+                let rate_ppm = nemesis.clock_rate_ppm();
+                Member::new(number, Clock::new(nemesis.random.below(1 << 40), rate_ppm))
+            })
+            .collect();
+        World {
+            now_us: 0,
+            queue: Queue::new(),
+            network: Network::new(plan.network.clone(), plan.members, random.split()),
+            members,
+            clients: Clients::new(plan.clients.clone(), plan.members, random.split()),
+            nemesis,
+            judges: Judges::new(plan.members, Operations::new(plan.clients.value_bytes)),
+            coverage: Coverage::default(),
+            trace: Trace::new(),
+            random: random.split(),
+            kept_up: (0..plan.members).collect(),
+            events: 0,
+            plan,
+        }
+    }
+
+    pub(crate) fn read_trace(&mut self, detail: Detail, sink: Sink) {
+        self.trace.read_by(detail, sink);
+    }
+
+    // ---- Time ---------------------------------------------------------------------------------------
+
+    pub(crate) fn add_in(&mut self, in_us: u64, event: Event) {
+        self.queue.add(self.now_us + in_us, event);
+    }
+
+    /// Runs until nothing more happens before `until_us`, which is then the time.
+    pub(crate) fn run_until(&mut self, until_us: u64) -> Verdict {
+        while self.step(until_us)? {}
+        Ok(())
+    }
+
+    /// Does the next thing, unless it happens after `until_us`. Returns whether there was one.
+    pub(crate) fn step(&mut self, until_us: u64) -> Verdict<bool> {
+        if self.queue.next_at_us().is_none_or(|at_us| at_us > until_us) {
+            self.now_us = self.now_us.max(until_us);
+            return Ok(false);
+        }
+        let Some((at_us, event)) = self.queue.pop() else { return Ok(false) };
+        self.now_us = at_us;
+        self.events += 1;
+        self.happen(event)?;
+        Ok(true)
+    }
+
+    fn happen(&mut self, event: Event) -> Verdict {
+        match event {
+            Event::To { member, .. } | Event::Arrival { to: member, .. } | Event::Request { member, .. }
+                if self.members[member].held.is_some() =>
+            {
+                self.hold(member, event);
+                Ok(())
+            }
+            Event::To { member, start, input } => self.on_input(member, start, input),
+            Event::Arrival { from, to, message } => self.on_arrival(from, to, message),
+            Event::Request { member, client, operation, command } => {
+                self.on_request(member, client, operation, command)
+            }
+            Event::Answer { client, operation, answer } => {
+                self.on_answer(client, operation, answer);
+                Ok(())
+            }
+            Event::Timeout { client, operation } => {
+                if self.clients.each[client].waiting == Waiting::Answer(operation) {
+                    self.on_answer(client, operation, Answer::Unknown);
+                }
+                Ok(())
+            }
+            Event::Act { client } => {
+                self.act(client);
+                Ok(())
+            }
+            Event::Fault(kind) => self.on_fault(kind),
+            Event::Crash { member, start, crash } => {
+                if self.members[member].start == start {
+                    self.crash(member, crash);
+                }
+                Ok(())
+            }
+            Event::Boot { member, start } => {
+                if self.members[member].start == start {
+                    self.boot(member)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Resume { member, start } => {
+                if self.members[member].start == start {
+                    self.resume(member);
+                }
+                Ok(())
+            }
+            Event::Mend(cut) => {
+                self.mend(&cut);
+                Ok(())
+            }
+        }
+    }
+
+    fn hold(&mut self, member: usize, event: Event) {
+        if let Some(held) = &mut self.members[member].held {
+            held.push(event);
+        }
+    }
+
+    // ---- Clients ------------------------------------------------------------------------------------
+
+    /// A client begins an operation, or repeats one.
+    fn act(&mut self, client: usize) {
+        let (operation, command) = match self.clients.each[client].waiting {
+            Waiting::Answer(_) => return,
+            Waiting::Again(operation) => (operation, self.judges.operations.again(operation)),
+            Waiting::Idle => {
+                let Some(action) = self.clients.next_action(client) else { return };
+                self.judges.operations.begin(action)
+            }
+        };
+        let it = &mut self.clients.each[client];
+        it.waiting = Waiting::Answer(operation);
+        let member = it.member;
+        let action = self.judges.operations.action(operation);
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [30, client as u64, member as u64, u64::from(operation.0)],
+            format_args!("c{client} → {} {operation} {action:?}", self.members[member].id),
+        );
+        self.add_in(self.clients.timeout_us(), Event::Timeout { client, operation });
+        if !self.network.loses() {
+            let delay_us = self.network.delay_us();
+            self.add_in(delay_us, Event::Request { member, client, operation, command });
+        }
+    }
+
+    /// An answer, or the lack of one, reaches a client.
+    fn on_answer(&mut self, client: usize, operation: OperationId, answer: Answer) {
+        if self.clients.each[client].waiting != Waiting::Answer(operation) {
+            return;
+        }
+        self.judges.operations.on_received(operation, answer);
+        match answer {
+            Answer::Done { .. } => {}
+            Answer::NotDone => self.coverage.reach(Mark::NotDone),
+            Answer::Unknown => self.coverage.reach(Mark::Unknown),
+        }
+        let action: Action = self.judges.operations.action(operation);
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [31, client as u64, u64::from(operation.0), facts_of(answer)],
+            format_args!("c{client} {operation} {action:?}: {answer:?}"),
+        );
+        if let Some(think_us) = self.clients.on_answer(client, operation, action, answer) {
+            let think_us = think_us.max(REFUSED_US);
+            self.add_in(think_us, Event::Act { client });
+        }
+    }
+
+    // ---- Faults -------------------------------------------------------------------------------------
+
+    /// It is time for a fault of this kind, and for the next one to be planned.
+    fn on_fault(&mut self, kind: FaultKind) -> Verdict {
+        let Some(next_us) = self.nemesis.next_in_us(kind) else { return Ok(()) };
+        self.add_in(next_us, Event::Fault(kind));
+        let leader = self.leader();
+        match kind {
+            FaultKind::ProcessCrash | FaultKind::PowerLoss => {
+                let crash = if kind == FaultKind::PowerLoss { Crash::Power } else { Crash::Process };
+                let member = self.nemesis.victim(leader);
+                self.plan_crash(member, crash);
+            }
+            FaultKind::TotalOutage => {
+                let crash = self.nemesis.any_crash();
+                for member in 0..self.members.len() {
+                    self.crash(member, crash);
+                }
+            }
+            FaultKind::Partition => {
+                if let Some((cut, lasts_us)) = self.nemesis.partition(leader) {
+                    self.cut(&cut);
+                    self.add_in(lasts_us, Event::Mend(cut));
+                }
+            }
+            FaultKind::Pause => {
+                let (member, lasts_us) = (self.nemesis.victim(leader), self.nemesis.pause_us());
+                self.pause(member, lasts_us);
+            }
+            FaultKind::DiskError => self.inject_disk_error(leader),
+            FaultKind::Transfer => return self.transfer(leader),
+            FaultKind::ConnectionLoss => {
+                let member = self.nemesis.victim(leader);
+                self.break_connections(member);
+            }
+            FaultKind::ClockChange => {
+                let member = self.nemesis.victim(leader);
+                let (rate_ppm, jump_us) = self.nemesis.clock_change();
+                self.change_clock(member, rate_ppm, jump_us);
+            }
+        }
+        Ok(())
+    }
+
+    /// Crashes a member now, or in the midst of a job that comes soon.
+    fn plan_crash(&mut self, member: usize, crash: Crash) {
+        if !self.nemesis.is_mid_job() {
+            self.crash(member, crash);
+            return;
+        }
+        let it = &mut self.members[member];
+        if it.process.is_some() {
+            if self.nemesis.random.chance(CERTAIN_PPM / 2) {
+                it.doom = Some(Doom::InChange(crash));
+                it.disks.doom_worker(&mut self.nemesis.random);
+            } else {
+                it.doom = Some(Doom::BeforeSync(crash));
+            }
+            let start = it.start;
+            let soon_us = self.nemesis.random.below(DOOM_US);
+            self.add_in(soon_us, Event::Crash { member, start, crash });
+        }
+    }
+
+    pub(crate) fn cut(&mut self, cut: &Cut) {
+        self.network.cut(cut);
+        self.coverage.reach(Mark::Partitioned);
+        let facts = [40, cut.links.len() as u64];
+        self.trace.line(self.now_us, Detail::Short, facts, format_args!("the network is cut: {}", cut.name));
+        // Whoever is cut off in a direction may find out by its broken connection.
+        for &(from, to) in &cut.links {
+            if self.network.is_noticed() {
+                let delay_us = self.network.delay_us();
+                self.add_unreachable(delay_us, to, from);
+            }
+        }
+    }
+
+    pub(crate) fn mend(&mut self, cut: &Cut) {
+        self.network.mend(cut);
+        let facts = [41, cut.links.len() as u64];
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            facts,
+            format_args!("the network is mended: {}", cut.name),
+        );
+    }
+
+    pub(crate) fn pause(&mut self, member: usize, lasts_us: u64) {
+        let it = &mut self.members[member];
+        if it.process.is_none() || it.held.is_some() {
+            return;
+        }
+        it.held = Some(Vec::new());
+        let (id, start) = (it.id, it.start);
+        self.coverage.reach(Mark::Paused);
+        let facts = [42, member as u64, lasts_us];
+        self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} is paused for {lasts_us} us"));
+        self.add_in(lasts_us, Event::Resume { member, start });
+    }
+
+    pub(crate) fn resume(&mut self, member: usize) {
+        let it = &mut self.members[member];
+        let Some(held) = it.held.take() else { return };
+        let id = it.id;
+        self.trace.line(self.now_us, Detail::Short, [43, member as u64], format_args!("{id} goes on"));
+        for event in held {
+            self.add_in(0, event);
+        }
+        self.reset_timer(member);
+    }
+
+    fn inject_disk_error(&mut self, leader: Option<usize>) {
+        let member = self.nemesis.victim(leader);
+        let error = self.nemesis.disk_error();
+        let Disks { log, checkpoints, .. } = &self.members[member].disks;
+        let disk = if error.at_log { log } else { checkpoints };
+        disk.inject(error.fault);
+        let id = self.members[member].id;
+        let facts = [44, member as u64, error.fault.after];
+        self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} disk will fail: {error:?}"));
+    }
+
+    /// A member's connections break, though everybody lives.
+    fn break_connections(&mut self, member: usize) {
+        for other in 0..self.members.len() {
+            if other != member {
+                let delay_us = self.network.delay_us();
+                self.add_unreachable(delay_us, other, member);
+                self.add_unreachable(delay_us, member, other);
+            }
+        }
+    }
+
+    /// `member` will be told that its connection to `peer` broke.
+    pub(crate) fn add_unreachable(&mut self, in_us: u64, member: usize, peer: usize) {
+        let (start, peer) = (self.members[member].start, self.members[peer].id);
+        self.add_in(in_us, Event::To { member, start, input: Input::Unreachable(peer) });
+    }
+
+    // ---- To look at ---------------------------------------------------------------------------------
+
+    /// The running member that leads the latest term, if any.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |node: &&Node| node.role() == RoleKind::Leader;
+        let leaders = self.members.iter().enumerate().filter_map(|(number, member)| {
+            let node = Some(member.process.as_ref()?.replica.node()).filter(leads)?;
+            Some((node.current_term(), number))
+        });
+        leaders.max().map(|(_, number)| number)
+    }
+
+    /// The node that leads `term` now.
+    pub(crate) fn leader_of(members: &[Member], term: Term) -> Option<&Node> {
+        let nodes = members.iter().filter_map(|member| Some(member.process.as_ref()?.replica.node()));
+        nodes.into_iter().find(|node| node.role() == RoleKind::Leader && node.current_term() == term)
+    }
+
+    pub(crate) fn number_of(id: NodeId) -> usize {
+        id.as_u64() as usize - 1
+    }
+}
+
+fn facts_of(answer: Answer) -> u64 {
+    match answer {
+        Answer::Done { revision, .. } => revision as u64 + 2,
+        Answer::NotDone => 0,
+        Answer::Unknown => 1,
+    }
+}
