@@ -8,7 +8,7 @@ mod cluster;
 use std::collections::BTreeMap;
 
 use cluster::{Answer, Cluster, Dice, Image, World, linear, n};
-use tenure_raft::{Configuration, NodeId, Options};
+use tenure_raft::{Configuration, NodeId, Options, Voters};
 
 /// Small bounds and short timeouts, so that few entries meet every limit.
 fn tight_options() -> Options {
@@ -39,6 +39,24 @@ fn world_of(dice: &mut Dice) -> World {
     }
 }
 
+/// Mostly three or five servers; now and then one or two, learners, weights, or a change that has stopped
+/// half way.
+fn configuration_of(dice: &mut Dice) -> Configuration {
+    let plain = |count: u64| Configuration::of_voters((1..=count).map(n));
+    match dice.between(0, 11) {
+        0 => plain(1),
+        1 => plain(2),
+        2..=5 => plain(3),
+        6..=8 => plain(5),
+        9 => Configuration { learners: [n(4)].into(), ..plain(3) },
+        10 => {
+            let voters = Voters::weighted([(n(1), 2), (n(2), 1), (n(3), 1), (n(4), 1)]);
+            Configuration { voters, ..Configuration::default() }
+        }
+        _ => Configuration { old_voters: Some(Voters::of([n(2), n(3), n(4)])), ..plain(3) },
+    }
+}
+
 /// One schedule. Keys `k0` and `k1` are read and written; a short history of each is checked in the end.
 struct Schedule {
     cluster: Cluster,
@@ -49,10 +67,9 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64) -> Schedule {
         let mut dice = Dice::new(seed);
-        let count = [1, 2, 3, 3, 3, 5, 5][dice.between(0, 6) as usize];
-        let configuration = Configuration::of_voters((1..=count).map(n));
+        let configuration = configuration_of(&mut dice);
         let images: BTreeMap<NodeId, Image> =
-            (1..=count).map(|id| (n(id), Image::new(configuration.clone()))).collect();
+            configuration.members().map(|id| (id, Image::new(configuration.clone()))).collect();
         let world = world_of(&mut dice);
         let mut cluster = Cluster::with_disks(images, seed, tight_options(), world);
         cluster.connections_break = dice.percent(50);
@@ -112,7 +129,8 @@ impl Schedule {
     fn transfer(&mut self) {
         let target = self.some_server();
         if let Some(leader) = self.cluster.leader() {
-            self.cluster.transfer(leader, target);
+            // A learner is refused.
+            let _ = self.cluster.input(leader, |node, now| node.transfer_leadership(now, target));
         }
     }
 
