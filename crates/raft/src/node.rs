@@ -452,6 +452,7 @@ impl Node {
             self.replicate();
         }
         self.persist();
+        self.begin_installing();
         self.apply();
     }
 

@@ -27,7 +27,9 @@ enum IncomingStep {
     Receiving,
     /// A chunk is being kept; the last one, if `done`.
     Storing { done: bool },
-    /// Complete; the caller is putting it in the place of the state and the log.
+    /// Complete; what was given out to be applied is finished first.
+    Complete,
+    /// The caller is putting it in the place of the state and the log.
     Installing,
 }
 
@@ -122,9 +124,10 @@ impl Node {
 
 /// The follower's side.
 impl Node {
-    /// While a complete snapshot is being put in place, the log stands still and nothing is applied.
+    /// While a complete snapshot is being put in place, the log stands still and nothing more is applied.
     pub(crate) fn is_installing(&self) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| incoming.step == IncomingStep::Installing)
+        let step = self.incoming.as_ref().map(|incoming| incoming.step);
+        matches!(step, Some(IncomingStep::Complete | IncomingStep::Installing))
     }
 
     pub(crate) fn on_install_snapshot(
@@ -216,13 +219,24 @@ impl Node {
         }
         assert!(!matches!(self.role, Role::Leader(_)), "a leader has all that is committed (paper §5.4.3)");
         let Some(incoming) = &mut self.incoming else { return };
-        incoming.step = IncomingStep::Installing;
-        let snapshot = incoming.snapshot.clone();
+        incoming.step = IncomingStep::Complete;
         if let Role::PreCandidate(_) | Role::Candidate(_) = self.role {
             // Its log no longer says what it could promise as a leader.
             self.become_follower(self.current_term(), None);
         }
-        self.effects.push_back(Effect::InstallSnapshot(snapshot));
+    }
+
+    /// Gives a complete snapshot out once the state machine stands still: an entry that is still being
+    /// applied must not meet the state that takes the place of the one it was meant for.
+    pub(crate) fn begin_installing(&mut self) {
+        let stands_still = self.log.applying_index == self.log.last_applied;
+        if let Some(incoming) = &mut self.incoming
+            && incoming.step == IncomingStep::Complete
+            && stands_still
+        {
+            incoming.step = IncomingStep::Installing;
+            self.effects.push_back(Effect::InstallSnapshot(incoming.snapshot.clone()));
+        }
     }
 
     /// What arrived was damaged: the transfer begins anew.
@@ -241,8 +255,8 @@ impl Node {
     /// and of the whole log (paper §7: "the follower discards its entire log").
     pub fn on_snapshot_installed(&mut self, now: Time, last_included: EntryId) {
         self.now = self.now.max(now);
-        assert!(self.is_installing(), "only what was given out is installed");
         let Some(incoming) = self.incoming.take() else { return };
+        assert_eq!(incoming.step, IncomingStep::Installing, "only what was given out is installed");
         assert_eq!(incoming.snapshot.last_included, last_included, "the snapshot that was given out");
         self.log.reset_to(incoming.snapshot);
         self.writes.cut_back(Index(0));

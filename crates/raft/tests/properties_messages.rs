@@ -252,7 +252,7 @@ impl Rig {
         match self.disk.complete_one() {
             Some(Write::Log { token, .. }) if notice => self.input(|node, now| node.on_persisted(now, token)),
             Some(Write::Install { snapshot, .. }) => {
-                self.applied();
+                assert_eq!(self.applying, None, "nothing is applied while a snapshot is put in place");
                 self.input(|node, now| node.on_snapshot_installed(now, snapshot.last_included));
             }
             Some(Write::Log { .. }) | None => {}
