@@ -194,7 +194,7 @@ fn seeds() -> std::ops::Range<u64> {
     let first = std::env::var("RAFT_SEED").ok().and_then(|seed| seed.parse().ok());
     match (first, count) {
         (Some(first), count) => first..first + count.unwrap_or(1),
-        (None, count) => 0..count.unwrap_or(200),
+        (None, count) => 0..count.unwrap_or(150),
     }
 }
 
@@ -221,13 +221,15 @@ fn random_schedules_keep_every_promise() {
 /// A seed is a run: every message of it, at the same time, in the same order.
 #[test]
 fn one_seed_makes_one_run() {
+    let mut messages = 0;
     for seed in 0..10 {
         let trace = || -> Vec<String> {
             let sent = run(seed).network.sent;
             sent.iter().map(|sent| format!("{} {}", sent.at.0, sent.envelope)).collect()
         };
         let first = trace();
-        assert!(first.len() > 20);
+        messages += first.len();
         assert!(first == trace(), "seed {seed} makes two runs");
     }
+    assert!(messages > 5_000, "the runs had something to compare: {messages}");
 }

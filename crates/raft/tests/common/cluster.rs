@@ -69,6 +69,7 @@ pub(crate) struct Cluster {
     pub(crate) dice: Dice,
     happenings: BTreeMap<(Time, u64), Happening>,
     next_happening: u64,
+    steps_now: usize,
 }
 
 /// Making one, and moving its time.
@@ -103,6 +104,7 @@ impl Cluster {
             dice: Dice::new(seed),
             happenings: BTreeMap::new(),
             next_happening: 0,
+            steps_now: 0,
         };
         for id in ids {
             let image = &cluster.server(id).disk.durable;
@@ -128,7 +130,14 @@ impl Cluster {
 
     /// Lets the next thing happen.
     pub(crate) fn step(&mut self) {
-        self.now = self.now.max(self.next_time());
+        const MOST_STEPS_AT_ONCE: usize = 100_000;
+        let next = self.now.max(self.next_time());
+        self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
+        assert!(
+            self.steps_now < MOST_STEPS_AT_ONCE,
+            "time goes on: a server does not wake itself without end"
+        );
+        self.now = next;
         let due: Vec<NodeId> = self.up().filter(|&id| self.node(id).next_deadline() <= self.now).collect();
         if let Some(&id) = due.first() {
             self.input(id, Node::on_time);

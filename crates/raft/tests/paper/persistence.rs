@@ -31,8 +31,10 @@ fn p1_nothing_leaves_before_what_it_depends_on_is_durable() {
     candidate.sent.clear();
     candidate.receive_only(2, 1, Message::PreVoteReply { proposed_term: Term(2), granted: true });
     assert_eq!((candidate.node.role(), candidate.sent.len()), (RoleKind::Candidate, 0));
-    candidate.receive_only(2, 2, Message::RequestVoteReply { granted: true });
-    assert_eq!(candidate.node.role(), RoleKind::Candidate, "its own vote is not durable yet");
+    for voter in [2, 3] {
+        candidate.receive_only(voter, 2, Message::RequestVoteReply { granted: true });
+    }
+    assert_eq!(candidate.node.role(), RoleKind::Candidate, "its own vote is not known to be durable yet");
     candidate.finish_writes();
     assert_eq!(candidate.node.role(), RoleKind::Leader);
     // A leader's own entries count for a commit only once its own disk has them (thesis §10.2.1).
