@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 use tenure_api::ApiError;
+use tonic::Status;
 
 use crate::handle::Handle;
 use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
@@ -23,6 +24,16 @@ pub(crate) fn router(handle: Handle) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .with_state(handle)
+}
+
+/// What is neither an endpoint nor a method: gRPC's answer to a client of gRPC, HTTP's to all others.
+pub(crate) async fn not_found(headers: HeaderMap) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc")) {
+        Status::unimplemented("").into_http()
+    } else {
+        (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+    }
 }
 
 async fn version(State(handle): State<Handle>) -> Response {

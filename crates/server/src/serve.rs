@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,14 +55,28 @@ pub enum ServeError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     Disk(#[from] WalError),
+    /// The data directory is etcd's.
+    #[error(
+        "{path} holds the data of an etcd, which Tenure cannot read, and leaves alone: --data-dir takes another \
+         directory"
+    )]
+    EtcdData {
+        /// What was found in it.
+        path: PathBuf,
+    },
     /// The data cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// An address cannot be listened at.
-    #[error("cannot listen for {whom} at {url}: {source}")]
+    #[error(
+        "cannot listen for {whom} at {url}: {source}. Is another process running there? --{flag} takes another \
+         address"
+    )]
     Listen {
         /// Clients or peers.
         whom: &'static str,
+        /// The flag that says where.
+        flag: &'static str,
         /// The address.
         url: String,
         /// What the system said.
@@ -84,8 +99,8 @@ pub enum ServeError {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     config.check()?;
     let clock = Clock::start();
-    let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
-    let client_listeners = listen(&config.listen_client_urls, "clients").await?;
+    let peer_listeners = listen(&config.listen_peer_urls, "peers", "listen-peer-urls").await?;
+    let client_listeners = listen(&config.listen_client_urls, "clients", "listen-client-urls").await?;
     let Opened { started, gate, member_disk_id } = open(&config, clock)?;
     let Started { replica, log, checkpoints, torn_tail } = started;
     let identity = *replica.identity();
@@ -183,6 +198,7 @@ struct Opened {
 fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
     let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
     let folder = config.data_dir.join("member");
+    refuse_etcds(&folder)?;
     let log_folder = folder.join("wal");
     let log_options =
         tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
@@ -211,6 +227,19 @@ fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
     Ok(Opened { started, gate, member_disk_id })
 }
 
+/// etcd has its log and its store in the same folders, under other names: one would never see the other's.
+fn refuse_etcds(folder: &Path) -> Result<(), ServeError> {
+    // What cannot be listed is reported by whoever opens it next.
+    let files = |name| std::fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
+    let is_etcds = |path: &PathBuf| {
+        path.ends_with("snap/db") || path.extension().is_some_and(|extension| extension == "wal")
+    };
+    match files("wal").chain(files("snap")).map(|entry| entry.path()).find(is_etcds) {
+        Some(path) => Err(ServeError::EtcdData { path }),
+        None => Ok(()),
+    }
+}
+
 /// The settings of the layers below. Timeouts follow etcd's: a request waits five seconds and two election
 /// timeouts.
 fn options(config: &Config) -> Options {
@@ -235,14 +264,25 @@ fn peer_urls(config: &Config) -> BTreeMap<NodeId, Vec<Url>> {
     others.map(|(id, name)| (id, config.initial_cluster[&name].clone())).collect()
 }
 
-async fn listen(urls: &[Url], whom: &'static str) -> Result<Vec<TcpListener>, ServeError> {
+async fn listen(
+    urls: &[Url],
+    whom: &'static str,
+    flag: &'static str,
+) -> Result<Vec<TcpListener>, ServeError> {
     let mut listeners = Vec::new();
     for url in urls {
-        let listener = TcpListener::bind(url.authority()).await;
-        let error = |source| ServeError::Listen { whom, url: url.to_string(), source };
-        listeners.push(listener.map_err(error)?);
+        let error = |source| ServeError::Listen { whom, flag, url: url.to_string(), source };
+        listeners.push(bind(url).await.map_err(error)?);
     }
     Ok(listeners)
+}
+
+/// Of the addresses of a name the IPv4 one, as in Go: who is told `localhost:2379` tries 127.0.0.1.
+async fn bind(url: &Url) -> io::Result<TcpListener> {
+    let mut addresses: Vec<_> = tokio::net::lookup_host(url.authority()).await?.collect();
+    addresses.sort_by_key(|address| !address.is_ipv4());
+    let address = addresses.first().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+    TcpListener::bind(address).await
 }
 
 /// All services of the client port.
@@ -257,7 +297,7 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
         .add_service(MaintenanceServer::new(maintenance))
         .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
         .add_service(health_service);
-    grpc.prepare().into_axum_router().merge(http::router(handle.clone()))
+    grpc.prepare().into_axum_router().merge(http::router(handle.clone())).fallback(http::not_found)
 }
 
 /// Serves clients, HTTP/1.1 and HTTP/2 on one port, until told to stop; then finishes what is under way.
