@@ -41,16 +41,19 @@ impl<'a> Members<'a> {
         Ok(Members { plan, initial_cluster: plan.initial_cluster(), lifelines, waiting: JoinSet::new() })
     }
 
-    /// Starts those that do not run.
-    pub(crate) fn start_missing(&mut self) -> anyhow::Result<()> {
+    /// Starts those that do not run; a line about each.
+    pub(crate) fn start_missing(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
         for (position, member) in self.plan.members.iter().enumerate() {
             if self.lifelines[position].is_none() {
                 let mut child = self.command(member)?.spawn().context("cannot start a member")?;
+                let id = child.id().unwrap_or_default();
+                lines.push(format!("  {}  pid {id:<7}  {}", member.name, member.client_url()));
                 self.lifelines[position] = child.stdin.take();
                 self.waiting.spawn(async move { (position, child.wait().await) });
             }
         }
-        Ok(())
+        Ok(lines)
     }
 
     fn command(&self, member: &MemberPlan) -> anyhow::Result<Command> {

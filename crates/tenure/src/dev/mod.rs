@@ -61,10 +61,10 @@ async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
     let interrupted = interrupted().context("cannot listen for signals")?;
     let mut interrupted = std::pin::pin!(interrupted);
     let mut members = Members::new(&plan)?;
-    members.start_missing()?;
-    print!("{}", greeting(&plan, arguments.restart));
-
+    let started = members.start_missing()?;
     let mut display = Display::new();
+    display.note(&greeting(&plan, &started.join("\n"), arguments.restart));
+
     let mut watcher = Watcher::new(&plan)?;
     let mut tick = interval(FIRST_TICK);
     loop {
@@ -87,7 +87,9 @@ async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
                     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     tick.reset();
                 } else if arguments.restart {
-                    members.start_missing()?;
+                    for line in members.start_missing()? {
+                        display.note(&line);
+                    }
                 }
             }
         }
@@ -111,20 +113,24 @@ fn interrupted() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// What to paste into a shell.
-fn greeting(plan: &Plan, restarts: bool) -> String {
+fn greeting(plan: &Plan, members: &str, restarts: bool) -> String {
     let tenure = program();
     let endpoints = plan.endpoints();
     let data = plan.data.display();
     let deaths = if restarts { "is started again" } else { "stays dead (see --restart)" };
     format!(
-        "Three members, with data and logs in {data}. In another shell:\n\
+        "Three members, with data and logs in {data}:\n\
+         \n\
+         {members}\n\
+         \n\
+         In another shell:\n\
          \n  \
          export ETCDCTL_ENDPOINTS={endpoints}\n  \
          etcdctl put greeting hello\n  \
          {tenure} get greeting\n  \
          {tenure} status -w table\n\
          \n\
-         Ctrl-C stops them. A member that is killed {deaths}.\n\n"
+         Ctrl-C stops them. A member that is killed {deaths}.\n"
     )
 }
 

@@ -174,29 +174,31 @@ mod tests {
         StatusResponse { header, leader, raft_term, raft_index, ..StatusResponse::default() }
     }
 
-    fn seen_in(answers: [Option<StatusResponse>; 3]) -> Seen {
-        summarize(&NAMES, &answers)
+    fn seen_in(answers: &[Option<StatusResponse>]) -> Seen {
+        summarize(&NAMES, answers)
     }
 
     #[test]
     fn the_line_says_who_leads_and_how_far_they_are() {
-        let seen = seen_in([Some(answer(1, 2, 5, 10)), Some(answer(2, 2, 5, 12)), Some(answer(3, 2, 5, 11))]);
+        let seen =
+            seen_in(&[Some(answer(1, 2, 5, 10)), Some(answer(2, 2, 5, 12)), Some(answer(3, 2, 5, 11))]);
         let expected = "n2 leads term 5 | commit 15 | revision 12 | 0 writes/s | all members answer";
         assert_eq!(seen.to_string(), expected);
     }
 
     #[test]
     fn an_old_leader_that_does_not_know_yet_is_not_believed() {
-        let seen = seen_in([Some(answer(1, 1, 5, 10)), Some(answer(2, 0, 6, 10)), Some(answer(3, 3, 6, 10))]);
+        let seen =
+            seen_in(&[Some(answer(1, 1, 5, 10)), Some(answer(2, 0, 6, 10)), Some(answer(3, 3, 6, 10))]);
         assert_eq!((seen.leader, seen.raft_term), (Some("n3"), 6));
     }
 
     #[test]
     fn a_leader_that_does_not_answer_is_not_named() {
-        let seen = seen_in([Some(answer(1, 2, 5, 10)), None, Some(answer(3, 2, 5, 10))]);
+        let seen = seen_in(&[Some(answer(1, 2, 5, 10)), None, Some(answer(3, 2, 5, 10))]);
         assert!(seen.to_string().starts_with("no leader, term 5 "), "{seen}");
         assert!(seen.to_string().ends_with("no answer: n2"), "{seen}");
-        assert!(seen_in([None, None, None]).to_string().ends_with("no answer: n1, n2, n3"));
+        assert!(seen_in(&[None, None, None]).to_string().ends_with("no answer: n1, n2, n3"));
     }
 
     #[test]
