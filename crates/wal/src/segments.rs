@@ -33,6 +33,8 @@ pub(crate) struct Segments<D: Disk> {
     spares: BTreeSet<u64>,
     segment_bytes: u64,
     max_spares: usize,
+    /// The next segment is known to need nothing more. Asked whenever the disk is idle, so not of the disk.
+    is_prepared: bool,
 }
 
 impl<D: Disk> Segments<D> {
@@ -45,6 +47,7 @@ impl<D: Disk> Segments<D> {
             spares: BTreeSet::new(),
             segment_bytes,
             max_spares: options.max_spares,
+            is_prepared: false,
         };
         for name in segments.disk.list().map_err(|source| segments.io("list", "", source))? {
             if let Some(sequence) = parse_name(&name, SEGMENT_PREFIX) {
@@ -124,6 +127,7 @@ impl<D: Disk> Segments<D> {
     pub(crate) fn begin(&mut self, header: SegmentHeader, needed_bytes: u64) -> Result<u32, WalError> {
         let needed_bytes = (SEGMENT_HEADER_BYTES as u64 + needed_bytes).next_multiple_of(BLOCK_BYTES);
         let number = self.ensure_spare(needed_bytes.max(self.segment_bytes), u64::MAX)?;
+        self.is_prepared = false;
         let (spare, name) = (spare_name(number), segment_name(header.sequence));
         let mut segment = self.open_segment(&spare).map_err(|source| self.io("open", &spare, source))?;
         let (block, checksum) = SegmentHeader { len_bytes: segment.len_bytes, ..header }.encode();
@@ -138,10 +142,14 @@ impl<D: Disk> Segments<D> {
 
     /// Does up to `max_bytes` of the work that the next segment will need; says whether all is done.
     pub(crate) fn prepare(&mut self, max_bytes: u64) -> Result<bool, WalError> {
+        if self.is_prepared {
+            return Ok(true);
+        }
         let number = self.ensure_spare(self.segment_bytes, max_bytes)?;
         let name = spare_name(number);
         let spare = self.open_segment(&name).map_err(|source| self.io("open", &name, source))?;
-        Ok(spare.len_bytes >= self.segment_bytes)
+        self.is_prepared = spare.len_bytes >= self.segment_bytes;
+        Ok(self.is_prepared)
     }
 
     /// A spare of at least `len_bytes`, for which it may be lengthened by `max_growth_bytes`.
