@@ -12,7 +12,8 @@ use crate::core::Input;
 use crate::metrics::Metrics;
 
 /// How much of the next segment is prepared at a time while there is nothing else to do.
-const PREPARE_BYTES: u64 = 1 << 20;
+/// A write that comes meanwhile waits for it.
+const PREPARE_BYTES: u64 = 256 << 10;
 
 /// The way to a worker's thread. Dropping it lets the thread finish what it was given and end.
 pub(crate) struct Worker<J> {

@@ -51,8 +51,9 @@ impl FrameDecoder {
         &mut self.buffer
     }
 
-    /// The next whole frame, without its length. It shares the buffer. After an error the connection is of
-    /// no more use.
+    /// The next whole frame, without its length. It is a copy of its own size: its
+    /// entries stay in memory for long, and must not keep all that was read with them. After an error the
+    /// connection is of no more use.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameTooLarge> {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
@@ -64,6 +65,8 @@ impl FrameDecoder {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let frame = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
+        Ok(Some(frame))
     }
 }
