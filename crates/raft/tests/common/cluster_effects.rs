@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tenure_raft::{
-    Effect, Entry, EntryId, Envelope, Event, Fate, Index, Node, NodeId, ReadId, Snapshot, Time, invariants,
+    AppendReply, Effect, Entry, EntryId, Envelope, Event, Fate, Index, Message, Node, NodeId, ReadId,
+    RoleKind, Snapshot, Time, invariants,
 };
 
 use super::{Answer, Cluster, Happening, Image, Machine, Operation, Write};
@@ -94,6 +95,7 @@ impl Cluster {
                 }
             }
             Effect::LoadEntries { to, first, last, max_bytes } => {
+                *self.seen.entry("entries loaded").or_default() += 1;
                 let entries = load_entries(self.disk(id), first, last, max_bytes);
                 self.input(id, |node, now| node.on_entries_loaded(now, to, entries));
             }
@@ -214,6 +216,7 @@ impl Cluster {
 
     fn transmit(&mut self, envelope: &Envelope) {
         self.judges.on_send(envelope, &self.servers[&envelope.from].disk.durable);
+        self.judge_acknowledgement(envelope);
         for at in self.network.route(self.now, envelope, &self.world, &mut self.dice) {
             self.later(at, Happening::Deliver(envelope.clone()));
         }
@@ -297,6 +300,24 @@ impl Cluster {
         let waits = |operation: &&mut Operation| operation.server == id && operation.answered.is_none();
         for operation in self.operations.iter_mut().filter(waits) {
             operation.leadership_lost = true;
+        }
+    }
+
+    /// What a follower says it agrees with must be what the leader has there.
+    fn judge_acknowledgement(&self, envelope: &Envelope) {
+        let Message::AppendEntriesReply(AppendReply::Accepted { match_index }) = envelope.message else {
+            return;
+        };
+        let Some(leader) = &self.servers[&envelope.to].node else { return };
+        if leader.role() == RoleKind::Leader
+            && leader.current_term() == envelope.term
+            && let Some(term) = leader.log().term_at(match_index)
+        {
+            let entry = EntryId::new(match_index, term);
+            assert!(
+                self.disk(envelope.from).holds(entry) || match_index.0 == 0,
+                "{envelope}: it has no {entry}"
+            );
         }
     }
 

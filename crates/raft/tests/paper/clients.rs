@@ -91,6 +91,8 @@ fn l3_answers_to_earlier_heartbeats_confirm_nothing() {
     let mut cluster = Cluster::new(3, 1);
     let leader = cluster.await_leader();
     cluster.await_equal();
+    let earlier = cluster.read(leader, "x").expect("it leads");
+    cluster.await_answer(earlier);
     cluster.run_for_ms(500);
     // Answers to the heartbeats of now are late.
     cluster.network.catch(|envelope| matches!(envelope.message, Message::HeartbeatReply { .. }));

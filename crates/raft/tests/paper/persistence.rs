@@ -118,6 +118,10 @@ fn p2_a_crashed_server_catches_up_by_the_log() {
     let mut cluster = Cluster::new(3, 1);
     // So little is kept in memory that the missing entries are read back from the leader's disk.
     cluster.options.max_recent_bytes = 100;
+    for id in cluster.others(&[]) {
+        cluster.crash(id);
+        cluster.restart(id);
+    }
     let leader = cluster.await_leader();
     let late = cluster.others(&[leader])[0];
     cluster.crash(late);
@@ -132,6 +136,7 @@ fn p2_a_crashed_server_catches_up_by_the_log() {
     assert!(took_us < 200_000, "within two heartbeats: {took_us} µs");
     assert_eq!(cluster.machine(late), cluster.machine(leader));
     assert!(!cluster.seen.contains_key("snapshot installed"));
+    assert!(cluster.seen["entries loaded"] > 0);
 }
 
 /// P2, §7: if the log no longer reaches back, it catches up by a snapshot, chunk by chunk.

@@ -115,7 +115,13 @@ fn r2_a_follower_that_lacks_the_entry_before_refuses() {
     // An append that only says what is there already takes nothing away, however late it comes (rule 3 of
     // figure 2: only a *conflicting* entry deletes).
     let mut follower = Single::new(3, &[1, 1, 2]);
-    follower.receive(2, 3, append(id(1, 1), &[1], 0));
+    let reply = follower.receive(2, 3, append(id(1, 1), &[1], 3));
+    assert_eq!(
+        to(&reply, 2),
+        [&accepted(2)],
+        "only what this append has verified: 3@2 may be another leader's"
+    );
+    assert_eq!(follower.node.log().commit_index(), Index(2), "and only that is committed");
     follower.receive(2, 3, append(id(0, 0), &[], 0));
     assert_eq!(follower.node.log().last(), id(3, 2));
 }
