@@ -6,14 +6,17 @@
 //! certain: the leader refuses it, or an entry of a later term is applied. In a log terms only grow, so
 //! behind that entry none of the attempt's term can follow, and before it the attempt was not. Only then
 //! is the write parked again. Losing the leader alone proves nothing.
+//!
+//! While the leader of its term leads, an attempt that has brought no answer for long is sent once more, as
+//! it was: the leader knows what became of it (see [`crate::forwards`]), and the first message may have been
+//! lost with a connection.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tenure_raft::{NodeId, Term, Time};
-use tenure_store::Command;
 
-use crate::command::{Origin, encode, with_origin};
+use crate::command::{Origin, with_origin};
 use crate::job::{Failure, RequestId};
 
 /// Where a write is.
@@ -22,8 +25,9 @@ enum Stage {
     /// In no log. It may be offered to a leader from `not_before` on, or to one of a term later than
     /// `refused_in` at once.
     Parked { not_before: Time, refused_in: Term },
-    /// Offered to the leader of `term`.
-    Proposed { term: Term, attempt: u64 },
+    /// Offered to the leader of `term`, for the last time at `offered_at`. Once more than one message may
+    /// carry it, that one was not sent proves nothing.
+    Proposed { term: Term, attempt: u64, offered_at: Time, is_repeated: bool },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +60,10 @@ pub(crate) struct ClientWrites {
     attempts: BTreeMap<u64, RequestId>,
     /// How many are parked: usually none, and then nothing is searched.
     parked: usize,
+    /// The sum of the commands' lengths.
+    bytes: usize,
+    /// No attempt that is to be repeated was last offered before this.
+    oldest_offer: Time,
     /// The latest term of which an entry was applied.
     applied_term: Term,
 }
@@ -69,13 +77,15 @@ impl ClientWrites {
             writes: BTreeMap::new(),
             attempts: BTreeMap::new(),
             parked: 0,
+            bytes: 0,
+            oldest_offer: Time::NEVER,
             applied_term: Term(0),
         }
     }
 
-    /// Takes a new write; it is parked.
-    pub(crate) fn insert(&mut self, now: Time, deadline: Time, request: RequestId, command: &Command) {
-        let command = encode(self.origin(0), command);
+    /// Takes a new write, encoded with any origin; it is parked.
+    pub(crate) fn insert(&mut self, now: Time, deadline: Time, request: RequestId, command: Bytes) {
+        self.bytes += command.len();
         let stage = Stage::Parked { not_before: now, refused_in: Term(0) };
         self.writes.insert(request, Write { command, deadline, stage, lost_leader: false });
         self.parked += 1;
@@ -84,6 +94,11 @@ impl ClientWrites {
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.writes.len()
+    }
+
+    /// The sum of the lengths of the commands that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The first attempt that is not over.
@@ -138,11 +153,50 @@ impl ClientWrites {
                 let write = self.writes.get_mut(&request).expect("it was just found");
                 let command = std::mem::take(&mut write.command);
                 write.command = with_origin(command, Origin { member, boot, attempt: number });
-                write.stage = Stage::Proposed { term, attempt: number };
+                write.stage = Stage::Proposed { term, attempt: number, offered_at: now, is_repeated: false };
                 self.attempts.insert(number, request);
+                self.oldest_offer = self.oldest_offer.min(now);
                 Attempt { request, number, command: write.command.clone() }
             })
             .collect()
+    }
+
+    /// When an attempt may have to be sent to another leader once more.
+    pub(crate) fn next_repeat(&self, after_us: u64) -> Time {
+        if self.attempts.is_empty() { Time::NEVER } else { self.oldest_offer.after(after_us) }
+    }
+
+    /// The attempts for `term` that were offered `after_us` ago and brought no answer, oldest first: to be
+    /// sent to its leader once more. For this member as the leader there is nothing to repeat.
+    pub(crate) fn repeat(&mut self, now: Time, term: Term, after_us: u64) -> Vec<Attempt> {
+        if self.next_repeat(after_us) > now {
+            return Vec::new();
+        }
+        self.oldest_offer = Time::NEVER;
+        let mut repeated = Vec::new();
+        for (&number, &request) in &self.attempts {
+            let Some(write) = self.writes.get_mut(&request) else { continue };
+            let Stage::Proposed { term: offered_in, offered_at, is_repeated, .. } = &mut write.stage else {
+                continue;
+            };
+            if *offered_in != term {
+                continue;
+            }
+            if offered_at.after(after_us) <= now {
+                (*offered_at, *is_repeated) = (now, true);
+                repeated.push(Attempt { request, number, command: write.command.clone() });
+            }
+            self.oldest_offer = self.oldest_offer.min(*offered_at);
+        }
+        repeated
+    }
+
+    /// A message with the attempt did not leave. If there was no other, the write may be offered again.
+    pub(crate) fn not_sent(&mut self, attempt: u64, not_before: Time) {
+        let write = self.attempts.get(&attempt).and_then(|request| self.writes.get(request));
+        if write.is_some_and(|write| !matches!(write.stage, Stage::Proposed { is_repeated: true, .. })) {
+            self.refused(attempt, not_before);
+        }
     }
 
     /// The leader did not take the attempt, and never will: the write may be offered again.
@@ -159,6 +213,7 @@ impl ClientWrites {
     /// Gives a write up; its attempt, if it has one, may still be executed.
     pub(crate) fn remove(&mut self, request: RequestId) {
         let Some(write) = self.writes.remove(&request) else { return };
+        self.bytes -= write.command.len();
         match write.stage {
             Stage::Parked { .. } => self.parked -= 1,
             Stage::Proposed { attempt, .. } => {
@@ -180,15 +235,15 @@ impl ClientWrites {
             self.park_overtaken(now, term);
         }
         let origin = origin.filter(|origin| origin.member == self.member && origin.boot == self.boot)?;
-        let request = self.attempts.remove(&origin.attempt)?;
-        self.writes.remove(&request);
+        let request = self.request_of(origin.attempt)?;
+        self.remove(request);
         Some(request)
     }
 
     /// An entry of `term` is applied: the attempts of earlier terms that were not are certainly over.
     fn park_overtaken(&mut self, now: Time, term: Term) {
         for write in self.writes.values_mut() {
-            if let Stage::Proposed { term: proposed, attempt } = write.stage
+            if let Stage::Proposed { term: proposed, attempt, .. } = write.stage
                 && proposed < term
             {
                 write.stage = Stage::Parked { not_before: now, refused_in: proposed };
@@ -231,8 +286,7 @@ impl ClientWrites {
         }
         expired
     }
-
-    fn origin(&self, attempt: u64) -> Origin {
-        Origin { member: self.member, boot: self.boot, attempt }
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,11 @@ impl LogQueue {
 impl Batch {
     /// Takes in the write that follows. Its entries replace those of the same indexes and all after them.
     fn absorb(&mut self, next: Batch) {
+        if let Some(HardState { current_term, .. }) = next.hard_state {
+            // An answer of an earlier term may speak for entries that the later one is about to replace, and
+            // that are then never written. Nobody waits for it any more.
+            self.then_send.retain(|envelope| envelope.term >= current_term);
+        }
         self.hard_state = next.hard_state.or(self.hard_state);
         if let Some(first) = next.entries.first() {
             self.entries.retain(|entry| entry.id.index < first.id.index);
@@ -83,3 +88,6 @@ impl Batch {
         self.then_send.extend(next.then_send);
     }
 }
+
+#[cfg(test)]
+mod tests;

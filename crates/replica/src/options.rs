@@ -7,7 +7,8 @@ pub struct Options {
     pub raft: tenure_raft::Options,
     /// After this a request is answered, be it that nothing is known of it.
     pub request_timeout_us: u64,
-    /// A read that the leader has not confirmed after this is asked again.
+    /// What another leader has not answered after this is sent to it again: the question that reads wait
+    /// for, and forwarded writes.
     pub read_retry_us: u64,
     /// A write that the leader refused is offered again after this.
     pub forward_retry_us: u64,

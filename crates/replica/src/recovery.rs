@@ -73,9 +73,8 @@ pub fn prepare_log<D: Disk>(
     log_disk: D,
     log_options: tenure_wal::Options,
 ) -> Result<(), RecoveryError> {
-    let list = |disk: &D| {
-        disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source })
-    };
+    let list =
+        |disk: &D| disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source });
     let has_identity = crate::identity::exists(&list(identity_disk)?);
     let has_log = !list(&log_disk)?.is_empty();
     match (has_identity, has_log) {

@@ -7,20 +7,25 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use tenure_raft::{
-    Effect, Entry, Event, Node, NodeId, Payload, ProposeError, Restored, RoleKind, Snapshot, Status, Term,
-    Time, TransferError,
+    Effect, Entry, Node, NodeId, Payload, ProposeError, Restored, RoleKind, Snapshot, Status, Term, Time,
+    TransferError,
 };
 use tenure_store::{Command, Member, Store};
 
 use crate::client_reads::ClientReads;
 use crate::client_writes::{Attempt, ClientWrites};
-use crate::command;
-use crate::forwards::Forwards;
+use crate::command::{self, Origin};
+use crate::forwards::{Fate, Forwards};
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
 use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
 use crate::{Identity, Options};
+
+/// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
+/// not committed, is lower.
+const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// One member of a cluster.
 #[derive(Debug)]
@@ -125,13 +130,24 @@ impl Replica {
     pub fn write(&mut self, now: Time, command: &Command) -> RequestId {
         self.observe(now);
         let request = self.next_request();
-        if self.writes.len() >= self.options.max_requests {
-            self.reply(request, Reply::Failed(Failure::TooManyRequests));
-        } else {
-            let deadline = self.now.after(self.options.request_timeout_us);
-            self.writes.insert(self.now, deadline, request, command);
+        if let Err(failure) = self.take_write(request, command) {
+            self.reply(request, Reply::Failed(failure));
         }
         request
+    }
+
+    fn take_write(&mut self, request: RequestId, command: &Command) -> Result<(), Failure> {
+        if self.writes.len() >= self.options.max_requests || self.writes.bytes() >= MAX_WAITING_BYTES {
+            return Err(Failure::TooManyRequests);
+        }
+        let Identity { member_id: member, boot, .. } = self.identity;
+        let command = command::encode(Origin { member, boot, attempt: 0 }, command);
+        if command.len() > self.options.raft.max_command_bytes {
+            return Err(Failure::TooLarge);
+        }
+        let deadline = self.now.after(self.options.request_timeout_us);
+        self.writes.insert(self.now, deadline, request, command);
+        Ok(())
     }
 
     /// Takes a linearizable read. Answered by a [`Job::Reply`], always.
@@ -196,7 +212,7 @@ impl Replica {
         if let PeerMessage::Forward(Forward { commands, .. }) = message {
             let later = self.now.after(self.options.forward_retry_us);
             for origin in commands.iter().filter_map(command::decode_origin) {
-                self.writes.refused(origin.attempt, later);
+                self.writes.not_sent(origin.attempt, later);
             }
         }
     }
@@ -220,12 +236,18 @@ impl Replica {
 
     /// When [`Replica::on_time`] is to be called at the latest.
     pub fn next_deadline(&self) -> Time {
-        let offer = if self.node.leader_id().is_some() { self.writes.next_offer() } else { Time::NEVER };
+        let retry_us = self.options.read_retry_us;
+        let (offer, repeat) = match self.node.leader_id() {
+            None => (Time::NEVER, Time::NEVER),
+            Some(leader_id) if leader_id == self.node.id() => (self.writes.next_offer(), Time::NEVER),
+            Some(_) => (self.writes.next_offer(), self.writes.next_repeat(retry_us)),
+        };
         let deadlines = [
             self.node.next_deadline(),
             self.writes.next_deadline(),
             offer,
-            self.reads.next_deadline(self.options.read_retry_us),
+            repeat,
+            self.reads.next_deadline(retry_us),
         ];
         deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }
@@ -379,12 +401,7 @@ impl Replica {
                 self.install = Some(Install::Checking { snapshot: snapshot.clone() });
                 self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot }));
             }
-            Effect::Event(event) => {
-                if let Event::BecameLeader { .. } = event {
-                    self.forwards.clear();
-                }
-                self.jobs.push_back(Job::Event(event));
-            }
+            Effect::Event(event) => self.jobs.push_back(Job::Event(event)),
         }
     }
 
@@ -400,6 +417,8 @@ impl Replica {
                 self.propose(&attempt);
             }
         } else {
+            let repeated = self.writes.repeat(self.now, term, self.options.read_retry_us);
+            self.forward(leader_id, term, repeated);
             self.forward(leader_id, term, attempts);
         }
     }
@@ -451,37 +470,57 @@ impl Replica {
     fn on_forward(&mut self, from: NodeId, forward: Forward) {
         let Forward { term, boot, oldest_attempt, commands } = forward;
         let leads = self.node.role() == RoleKind::Leader && self.node.current_term() == term;
-        // A later start of the sender speaks for it: what an earlier one left on the way is dropped.
-        if leads && !self.forwards.begin(from, boot, oldest_attempt) {
+        if leads {
+            self.forwards.lead(term);
+        }
+        if !self.forwards.begin(term, from, boot, oldest_attempt) {
             return;
         }
-        let mut not_led = Vec::new();
-        let mut overloaded = Vec::new();
+        let mut refused = Vec::new();
         for command in commands {
-            // Checked before it enters the log: there, every member has to execute it.
-            let Some((origin, _)) = command::decode(&command) else { continue };
+            let Some(origin) = command::decode_origin(&command) else { continue };
             if (origin.member, origin.boot) != (from, boot) {
                 continue;
             }
-            if !leads {
-                not_led.push(origin.attempt);
-                continue;
-            }
-            if !self.forwards.is_new(from, origin.attempt, self.options.max_requests) {
-                continue;
-            }
-            match self.node.propose(self.now, command) {
-                Ok(_) => {}
-                Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. }) => {
-                    not_led.push(origin.attempt);
-                }
-                Err(ProposeError::TooManyUncommitted { .. } | ProposeError::TooLarge { .. }) => {
-                    overloaded.push(origin.attempt);
-                }
+            if let Some(why) = self.take_forwarded(origin, command, leads) {
+                refused.push((origin.attempt, why));
             }
         }
-        self.refuse_forward(from, term, boot, not_led, ForwardRefusal::NotLeader);
-        self.refuse_forward(from, term, boot, overloaded, ForwardRefusal::Overloaded);
+        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded] {
+            let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
+            self.refuse_forward(from, term, boot, attempts.collect(), why);
+        }
+    }
+
+    /// Takes a forwarded write into the log, if that has not been done, and returns why it is refused, if it
+    /// is. Of the same attempt always the same is said.
+    fn take_forwarded(&mut self, origin: Origin, command: Bytes, leads: bool) -> Option<ForwardRefusal> {
+        let Origin { member, attempt, .. } = origin;
+        match self.forwards.fate(member, attempt) {
+            Fate::New => {}
+            Fate::Refused(why) => return Some(why),
+            Fate::Taken | Fate::Over => return None,
+        }
+        // Checked before it enters the log: there, every member has to execute it.
+        if !self.forwards.has_room(member, self.options.max_requests) || command::decode(&command).is_none() {
+            return None;
+        }
+        // The term that it was for is over here, for good: another one that this member may lead is not meant.
+        let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
+        let why = match proposed {
+            Some(Ok(_)) => {
+                self.forwards.take(member, attempt);
+                return None;
+            }
+            None | Some(Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. })) => {
+                ForwardRefusal::NotLeader
+            }
+            Some(Err(ProposeError::TooManyUncommitted { .. } | ProposeError::TooLarge { .. })) => {
+                ForwardRefusal::Overloaded
+            }
+        };
+        self.forwards.refuse(member, attempt, why);
+        Some(why)
     }
 
     fn refuse_forward(&mut self, to: NodeId, term: Term, boot: u64, attempts: Vec<u64>, why: ForwardRefusal) {
@@ -644,7 +683,10 @@ impl Replica {
             return;
         }
         let command = Command::PublishMember(member.clone());
-        let request = self.write(self.now, &command);
-        self.publication.request = Some(request);
+        let request = self.next_request();
+        // If too much waits, there will be another occasion.
+        if self.take_write(request, &command).is_ok() {
+            self.publication.request = Some(request);
+        }
     }
 }
