@@ -1,0 +1,70 @@
+//! The client commands, through each member.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use crate::cluster::Cluster;
+use crate::process::tenure;
+
+fn run(mut command: Command, input: &str) -> String {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    assert!(status.success(), "{command:?}: {status}\n{}", text(stderr));
+    text(stdout)
+}
+
+/// The standard output of a command that succeeds.
+fn tenure_at(endpoints: &str, words: &[&str], input: &str) -> String {
+    let mut command = tenure();
+    command.args(words).args(["--endpoints", endpoints]);
+    run(command, input)
+}
+
+#[tokio::test]
+async fn every_member_serves_every_request() {
+    let cluster = Cluster::of_three().await;
+    let endpoints: Vec<_> =
+        cluster.members.iter().map(|member| format!("127.0.0.1:{}", member.client_port)).collect();
+    for (number, at) in endpoints.iter().enumerate() {
+        let key = format!("key{number}");
+        assert_eq!(tenure_at(at, &["put", &key, "one"], ""), "OK\n");
+        assert_eq!(tenure_at(at, &["put", &key, "two", "--prev-kv"], ""), format!("OK\n{key}\none\n"));
+        for other in &endpoints {
+            assert_eq!(tenure_at(other, &["get", &key], ""), format!("{key}\ntwo\n"), "by {other}");
+        }
+        let txn = format!("value(\"{key}\") = \"two\"\n\nput {key} three\nget {key}\n\nget {key}\n\n");
+        assert_eq!(tenure_at(at, &["txn"], &txn), format!("SUCCESS\n\nOK\n\n{key}\nthree\n"));
+        assert_eq!(tenure_at(at, &["txn"], &txn), format!("FAILURE\n\n{key}\nthree\n"));
+        assert_eq!(tenure_at(at, &["del", &key], ""), "1\n");
+        // Four writes a round, after the empty store's revision 1.
+        let revision = (4 * (number + 1)).to_string();
+        assert_eq!(tenure_at(at, &["compact", &revision], ""), format!("compacted revision {revision}\n"));
+        assert_eq!(tenure_at(at, &["get", &key, "--rev", &revision], ""), format!("{key}\nthree\n"));
+    }
+    let hashes = tenure_at(&cluster.endpoints(), &["hash"], "");
+    let hashes: Vec<_> = hashes.lines().map(|line| line.split_once(", ").expect("two columns").1).collect();
+    assert_eq!(hashes.len(), 3);
+    assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "{hashes:?}");
+    let members = tenure_at(&endpoints[0], &["members"], "");
+    for member in &cluster.members {
+        assert!(members.contains(&format!("started, {}, {}", member.name, member.peer_url())), "{members}");
+    }
+    cluster.assert_equal().await;
+}
+
+#[tokio::test]
+async fn a_member_alone_is_a_cluster() {
+    let mut cluster = Cluster::with_flags(1, &[]).await;
+    let endpoint = cluster.endpoints();
+    assert_eq!(tenure_at(&endpoint, &["put", "k", "v"], ""), "OK\n");
+    assert!(cluster.members[0].terminate().await.success());
+    cluster.start().await;
+    assert_eq!(tenure_at(&endpoint, &["get", "k"], ""), "k\nv\n");
+}
