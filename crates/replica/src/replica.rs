@@ -46,13 +46,34 @@ pub struct Replica {
     jobs: VecDeque<Job>,
 }
 
+/// A state of this size is written whenever the options say.
+const SMALL_STATE_BYTES: u64 = 8 << 20;
+/// A larger one only when the log has grown by this part of what is above that: a checkpoint holds the whole
+/// state, so the work for each write would otherwise grow with the state.
+const LOG_TO_STATE: u64 = 4;
+
 /// When the next checkpoint is due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Checkpointing {
     is_running: bool,
     /// Up to here the state is in the newest checkpoint, or in the one being written.
     covered_index: u64,
+    /// How large the state was then.
+    covered_bytes: u64,
     bytes_since: u64,
+}
+
+impl Checkpointing {
+    /// The state is in a checkpoint.
+    fn covered(store: &Store) -> Checkpointing {
+        let (covered_index, covered_bytes) = (store.applied_index(), store.size_bytes());
+        Checkpointing { is_running: false, covered_index, covered_bytes, bytes_since: 0 }
+    }
+
+    /// Whether the log has grown enough for the work to be worth it.
+    fn is_worth_it(&self) -> bool {
+        self.bytes_since >= self.covered_bytes.saturating_sub(SMALL_STATE_BYTES) / LOG_TO_STATE
+    }
 }
 
 /// A snapshot that is taking the place of state and log.
@@ -104,7 +125,7 @@ impl Replica {
             restored.snapshot.last_included.index.0,
             "the state is the one that the snapshot stands for"
         );
-        let covered_index = store.applied_index();
+        let checkpoint = Checkpointing::covered(&store);
         let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
         Replica {
             writes: ClientWrites::new(identity.member_id, identity.boot),
@@ -115,7 +136,7 @@ impl Replica {
             reads: ClientReads::default(),
             forwards: Forwards::default(),
             log: LogQueue::default(),
-            checkpoint: Checkpointing { covered_index, ..Checkpointing::default() },
+            checkpoint,
             install: None,
             publication: Publication::default(),
             next_request: 1,
@@ -613,7 +634,7 @@ impl Replica {
         let entries = applied.0 - self.checkpoint.covered_index;
         let due = entries >= self.options.checkpoint_entries
             || (entries > 0 && self.checkpoint.bytes_since >= self.options.checkpoint_bytes);
-        if !due || self.checkpoint.is_running || self.install.is_some() {
+        if !due || !self.checkpoint.is_worth_it() || self.checkpoint.is_running || self.install.is_some() {
             return;
         }
         self.take_checkpoint();
@@ -628,7 +649,7 @@ impl Replica {
             last_included: tenure_raft::EntryId::new(applied, term),
             configuration: log.configuration_at(applied).clone(),
         };
-        self.checkpoint = Checkpointing { is_running: true, covered_index: applied.0, bytes_since: 0 };
+        self.checkpoint = Checkpointing { is_running: true, ..Checkpointing::covered(&self.store) };
         let state = self.store.snapshot();
         self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state }));
     }
@@ -664,8 +685,8 @@ impl Replica {
     fn finish_install(&mut self, snapshot: &Snapshot, store: Store) {
         let last_included = snapshot.last_included;
         self.store = store;
-        self.checkpoint.covered_index = last_included.index.0;
-        self.checkpoint.bytes_since = 0;
+        self.checkpoint =
+            Checkpointing { is_running: self.checkpoint.is_running, ..Checkpointing::covered(&self.store) };
         self.node.on_snapshot_installed(self.now, last_included);
         for request in self.writes.on_snapshot_installed(last_included.term) {
             self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));
