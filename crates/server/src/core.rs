@@ -152,7 +152,12 @@ impl Core {
     fn do_jobs(&mut self) {
         while let Some(job) = self.replica.poll_job() {
             match job {
-                Job::Send { to, message } => self.surroundings.peers.send(to, message),
+                Job::Send { to, message } => {
+                    if let Some(message) = self.surroundings.peers.send(to, message) {
+                        let now = self.surroundings.clock.now();
+                        self.replica.on_not_sent(now, message);
+                    }
+                }
                 Job::Log(job) => self.surroundings.log.give(job),
                 Job::Checkpoint(job) => self.surroundings.checkpoints.give(job),
                 Job::Reply { request, reply } => {

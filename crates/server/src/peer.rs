@@ -50,14 +50,13 @@ pub(crate) struct PeerQueues {
 }
 
 impl PeerQueues {
-    /// Puts a message into its queue. If that is full it is lost, which consensus bears.
-    pub(crate) fn send(&self, to: NodeId, message: PeerMessage) {
+    /// Puts a message into its queue, and gives it back if that is full, which consensus bears.
+    pub(crate) fn send(&self, to: NodeId, message: PeerMessage) -> Option<PeerMessage> {
         let lane = Lane::of(&message);
-        if let Some(queue) = self.queues.get(&(to, lane))
-            && queue.try_send(message).is_err()
-        {
-            tracing::debug!(peer = %to, ?lane, "the queue is full: a message is dropped");
-        }
+        let Some(queue) = self.queues.get(&(to, lane)) else { return Some(message) };
+        let error = queue.try_send(message).err()?;
+        tracing::debug!(peer = %to, ?lane, "the queue is full: a message is dropped");
+        Some(error.into_inner())
     }
 }
 

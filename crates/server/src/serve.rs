@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,7 +22,7 @@ use tenure_store::Limits;
 use tenure_wal::{RealDisk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, Members, own_member};
@@ -36,10 +35,15 @@ use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
+use crate::workers::Ended;
 use crate::{http, peer, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long those that are left may take to hear that it has.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a disk is waited for at the end. What was acknowledged is safe on it.
+const DISK_TIMEOUT: Duration = Duration::from_secs(5);
 /// What gRPC decodes at the most, above the limit of a request: those get etcd's error, not the library's.
 const DECODE_SLACK_BYTES: usize = 16 << 20;
 
@@ -111,9 +115,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
     let metrics = Metrics::new(API_VERSION);
     let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
-    let (log, log_thread) = workers::start_log(log, inputs.clone(), metrics.clone()).map_err(thread_error)?;
-    let (checkpoints, checkpoint_thread) =
-        workers::start_checkpoints(checkpoints, inputs.clone()).map_err(thread_error)?;
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let log = workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
+    let checkpoints = workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
 
     let mut tasks = JoinSet::new();
     let peer_urls = peer_urls(&config);
@@ -161,31 +165,56 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
         }
     });
 
-    let result = tokio::select! {
-        result = &mut core => Some(result),
+    let end = tokio::select! {
+        result = &mut core => Some(of_core(result)),
+        // A thread ends by itself only when it cannot go on.
+        Some(Ended { result, .. }) = ended.recv() => Some(result),
         () = shutdown => None,
     };
-    let result = if let Some(result) = result {
-        result
+    let end = if let Some(end) = end {
+        core.abort();
+        end
     } else {
         hand_over(&handle, &mut leadership_seen, &config).await;
         // Nobody listens any more: that is what was wanted.
         let _ = stop_clients.send(true);
-        let drained = async { while clients.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, all(&mut clients)).await;
         let _ = inputs.send(Input::Stop).await;
-        core.await
+        of_core((&mut core).await)
     };
+    let _ = stop_clients.send(true);
+    // With the core, everyone who waits for it has heard that it stopped; the answers take a moment.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut clients)).await;
     tasks.shutdown().await;
     clients.shutdown().await;
-    drop((handle, inputs));
-    join(log_thread, "log");
-    join(checkpoint_thread, "checkpoints");
+    let threads = tokio::time::timeout(DISK_TIMEOUT, all_threads(&mut ended)).await;
+    let threads = threads.unwrap_or_else(|_| {
+        tracing::warn!("the disk does not answer: stopping without closing the log");
+        Ok(())
+    });
+    end.and(threads).map_err(ServeError::Stopped)
+}
+
+/// How the core's task ended.
+fn of_core(result: Result<Result<(), String>, JoinError>) -> Result<(), String> {
     match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(why)) => Err(ServeError::Stopped(why)),
-        Err(error) => Err(ServeError::Stopped(format!("a bug in this program: {error}"))),
+        Ok(result) => result,
+        Err(error) => Err(format!("a bug in this program: {error}")),
     }
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until the threads have ended, and returns what the first one had to complain of.
+async fn all_threads(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), String> {
+    let mut result = Ok(());
+    while let Some(Ended { name, result: end }) = ended.recv().await {
+        tracing::debug!(name, "a thread has ended");
+        result = result.and(end);
+    }
+    result
 }
 
 struct Opened {
@@ -350,10 +379,4 @@ async fn hand_over(handle: &Handle, leadership: &mut watch::Receiver<Leadership>
 
 fn texts(urls: &[Url]) -> String {
     urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
-}
-
-fn join(thread: JoinHandle<()>, name: &'static str) {
-    if thread.join().is_err() {
-        tracing::error!(name, "a thread panicked");
-    }
 }
