@@ -75,7 +75,7 @@ impl World {
             straggler_us: 3_000_000,
             disk_us: (100, 30_000),
             notice_us: (0, 10_000),
-            apply_us: 500,
+            apply_us: 20_000,
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tenure_raft::{
     Configuration, Effect, Entry, EntryId, Envelope, Event, HardState, Index, LogSlice, Message, Node,
-    NodeId, Options, ReadId, Term, Time, WriteToken, invariants,
+    NodeId, Options, ReadId, Snapshot, Term, Time, WriteToken, invariants,
 };
 
 use super::{Image, entries_of, n};
@@ -25,6 +25,10 @@ pub(crate) struct Single {
     pub(crate) sent: Vec<Envelope>,
     pub(crate) applied: Vec<Entry>,
     pub(crate) events: Vec<Event>,
+    /// Applying takes until the test says that it is done.
+    pub(crate) applies_slowly: bool,
+    /// Snapshots that were given out to be installed.
+    pub(crate) installing: Vec<Snapshot>,
     pub(crate) reads_ready: Vec<(ReadId, Index)>,
 }
 
@@ -44,6 +48,8 @@ impl Single {
             sent: Vec::new(),
             applied: Vec::new(),
             events: Vec::new(),
+            applies_slowly: false,
+            installing: Vec::new(),
             reads_ready: Vec::new(),
         }
     }
@@ -64,15 +70,17 @@ impl Single {
                 Effect::Apply(entries) => {
                     let last = entries.last().expect("no empty batch is applied").id.index;
                     self.applied.extend(entries);
-                    self.node.on_applied(self.now, last);
+                    if !self.applies_slowly {
+                        self.node.on_applied(self.now, last);
+                    }
                 }
                 Effect::Event(event) => self.events.push(event),
                 Effect::ReadReady { read, index } => self.reads_ready.push((read, index)),
                 Effect::ReadFailed { .. }
                 | Effect::LoadEntries { .. }
                 | Effect::LoadSnapshotChunk { .. }
-                | Effect::StoreSnapshotChunk { .. }
-                | Effect::InstallSnapshot(_) => {}
+                | Effect::StoreSnapshotChunk { .. } => {}
+                Effect::InstallSnapshot(snapshot) => self.installing.push(snapshot),
             }
         }
         result

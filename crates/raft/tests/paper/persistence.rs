@@ -1,6 +1,6 @@
 //! Persistence: P1 and P2 (§5.1, figure 2, §7).
 
-use tenure_raft::{AppendReply, HardState, Index, Message, Options, RoleKind, Round, Term};
+use tenure_raft::{AppendReply, HardState, Index, Message, Options, RoleKind, Round, Snapshot, Term};
 
 use crate::cluster::single::{Single, append, id, to};
 use crate::cluster::{Answer, Cluster, Image, n};
@@ -174,6 +174,26 @@ fn p2_a_crashed_server_catches_up_by_a_snapshot() {
     cluster.crash(late);
     cluster.restart(late);
     assert_eq!(cluster.machine(late).get("x99"), "99");
+}
+
+/// P2: a snapshot takes the place of a state that stands still, not of one that an entry is being applied
+/// to.
+#[test]
+fn p2_a_snapshot_waits_for_the_entries_being_applied() {
+    let mut follower = Single::new(3, &[1, 1]);
+    follower.applies_slowly = true;
+    follower.receive(2, 1, append(id(2, 1), &[], 2));
+    assert_eq!(follower.applied.len(), 2, "they are being applied");
+    let snapshot = Snapshot { last_included: id(9, 1), configuration: follower.node.configuration().clone() };
+    let message =
+        Message::InstallSnapshot { snapshot: snapshot.clone(), offset: 0, data: "x".into(), done: true };
+    follower.receive(2, 1, message);
+    follower.input(|node, now| node.on_snapshot_chunk_stored(now, snapshot.last_included));
+    assert_eq!(follower.installing, []);
+    follower.input(|node, now| node.on_applied(now, Index(2)));
+    assert_eq!(follower.installing.first(), Some(&snapshot));
+    follower.input(|node, now| node.on_snapshot_installed(now, snapshot.last_included));
+    assert_eq!(follower.node.log().last_applied(), Index(9));
 }
 
 /// P1: answers that still wait for the disk when a server goes on to a later term are not sent: they speak
