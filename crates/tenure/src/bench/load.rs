@@ -99,10 +99,12 @@ pub(crate) async fn run(load: &Load) -> Result<Measurement, String> {
     let tally = Rc::new(Tally::new());
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
-        let connection = connections[number % connections.len()].clone();
-        let head = connection.head(load.operation.rpc())?;
+        let mut lines = Vec::new();
+        for connection in connections.iter().skip(number % connections.len()).step_by(load.clients) {
+            lines.push((connection.clone(), connection.head(load.operation.rpc())?));
+        }
         let requests = Requests::new(load.operation, load.value_bytes, load.key_space, number as u64);
-        clients.spawn_local(client(connection, head, requests, tally.clone()));
+        clients.spawn_local(client(lines, requests, tally.clone()));
     }
     tokio::time::sleep(load.warm_up).await;
     let before = Clocks::read(&load.pids)?;
@@ -148,21 +150,25 @@ pub(crate) async fn fill(load: &Load) -> Result<(), String> {
     Ok(())
 }
 
-/// The connections, in turn to each endpoint. No more than there are clients.
+/// The connections, in turn to each endpoint.
 async fn connect(load: &Load) -> Result<Vec<Rc<Connection>>, String> {
     let mut connections = Vec::new();
-    for endpoint in load.endpoints.iter().cycle().take(load.connections.min(load.clients)) {
+    for endpoint in load.endpoints.iter().cycle().take(load.connections) {
         connections.push(Rc::new(Connection::open(endpoint).await?));
     }
     Ok(connections)
 }
 
-/// One client: asks, waits for the answer, asks again.
-async fn client(connection: Rc<Connection>, head: Head, mut requests: Requests, tally: Rc<Tally>) {
-    while !tally.over.get() {
+/// One client: asks, waits for the answer, asks again. If it has several connections it takes them in turn,
+/// so that a single client sees all members, not the leader alone or a follower alone.
+async fn client(lines: Vec<(Rc<Connection>, Head)>, mut requests: Requests, tally: Rc<Tally>) {
+    for (connection, head) in lines.iter().cycle() {
+        if tally.over.get() {
+            return;
+        }
         let frame = requests.next();
         let started = Instant::now();
-        match connection.call(&head, frame).await {
+        match connection.call(head, frame).await {
             Ok(answer) if requests.is_plausible(answer.len()) => tally.on_answer(started.elapsed()),
             Ok(_) => tally.on_error("the key was not found, or its value is shorter".to_owned()),
             Err(error @ CallError::Refused(_)) => tally.on_error(error.to_string()),

@@ -71,7 +71,8 @@ pub(crate) struct LoadArguments {
     /// How many clients, each with one request under way
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients: u32,
-    /// How many connections they share; one for each endpoint unless said otherwise
+    /// How many connections they share, or take in turn if they are fewer; one for each endpoint unless
+    /// said otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Option<u32>,
     /// The size of a value

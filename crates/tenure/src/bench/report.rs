@@ -15,7 +15,7 @@ pub(crate) fn text(load: &Load, measurement: &Measurement) -> String {
         "{}: {} clients on {} connections to {} endpoints, values of {} bytes, {} keys\n",
         load.operation.name(),
         load.clients,
-        load.connections.min(load.clients),
+        load.connections,
         load.endpoints.len(),
         load.value_bytes,
         load.key_space,
@@ -67,7 +67,7 @@ pub(crate) fn json(load: &Load, measurement: &Measurement) -> Value {
     json!({
         "operation": load.operation.name(),
         "clients": load.clients,
-        "connections": load.connections.min(load.clients),
+        "connections": load.connections,
         "endpoints": load.endpoints,
         "value_bytes": load.value_bytes,
         "key_space": load.key_space,
@@ -121,7 +121,7 @@ mod tests {
     fn a_person_reads_rates_latencies_processors_and_errors() {
         let (load, measurement) = example();
         let expected = "\
-put: 4 clients on 4 connections to 2 endpoints, values of 256 bytes, 100 keys
+put: 4 clients on 8 connections to 2 endpoints, values of 256 bytes, 100 keys
   answered      1000 in 2.00 s
   throughput    500 /s
   latency       min 1, mean 500, p50 500, p90 900, p99 990, p99.9 999, max 1000 µs

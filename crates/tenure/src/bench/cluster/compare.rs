@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::load::{self, Load, Measurement};
 use super::super::workload::Operation;
 use super::gap::{self, Blow};
-use super::members::{Cluster, System};
+use super::members::{Cluster, MEMBERS, System};
 
 /// The loads: what, and with how many clients.
 pub(crate) const LOADS: [(&str, Operation, usize); 4] = [
@@ -76,7 +76,8 @@ async fn run_loads(plan: &Plan, cluster: &Cluster, results: &mut SystemResults) 
             operation,
             endpoints: cluster.endpoints(),
             clients,
-            connections: plan.connections,
+            // A single client takes the members in turn.
+            connections: plan.connections.min(clients.max(MEMBERS)),
             value_bytes: VALUE_BYTES,
             key_space: KEY_SPACE,
             warm_up: Duration::from_secs(plan.warm_up_seconds.into()),
