@@ -34,6 +34,36 @@ pub struct Plan {
     pub log: tenure_wal::Options,
 }
 
+impl Plan {
+    /// The plan in a line, as far as a line goes.
+    pub fn summary(&self) -> String {
+        let Plan { members, clients, network, faults, .. } = self;
+        let often = |interval_us: Option<u64>, what: &str| {
+            interval_us.map(|us| format!("{what} every {} ms", us / 1_000))
+        };
+        let kinds = [
+            often(faults.process_crash_us, "crashes"),
+            often(faults.power_loss_us, "power losses"),
+            often(faults.total_outage_us, "outages of all"),
+            often(faults.partition_us, "partitions"),
+            often(faults.pause_us, "pauses"),
+            often(faults.disk_error_us, "disk errors"),
+            often(faults.transfer_us, "transfers"),
+            often(faults.connection_loss_us, "broken connections"),
+            often(faults.clock_change_us, "changes of clocks"),
+        ];
+        let kinds: Vec<String> = kinds.into_iter().flatten().collect();
+        format!(
+            "{members} members, {} clients, {} s, {} ppm lost, {} ppm doubled; {}",
+            clients.count,
+            self.faults_us / 1_000_000,
+            network.loss_ppm,
+            network.duplication_ppm,
+            if kinds.is_empty() { "no faults".to_owned() } else { kinds.join(", ") }
+        )
+    }
+}
+
 /// Who asks what how often.
 #[derive(Clone, Debug)]
 pub struct ClientPlan {

@@ -16,6 +16,7 @@ use crate::bench::BenchCommand;
 use crate::client::{self, ClientCommand, exit};
 use crate::dev::DevArguments;
 use crate::serve::{self, ServeArguments};
+use crate::sim::SimArguments;
 
 /// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     /// Measure servers of the etcd v3 API
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Play seeds in the simulated world: the server's code under crashes, partitions and lost power
+    Sim(SimArguments),
     /// Print the completions of a shell: `source <(tenure completions bash)`
     Completions {
         /// The shell

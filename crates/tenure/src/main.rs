@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod dev;
 mod serve;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Dev(arguments) => dev::main(&arguments),
         Command::Client(command) => client::main(command),
         Command::Bench(command) => bench::main(command),
+        Command::Sim(arguments) => sim::main(&arguments),
         Command::Completions { shell } => cli::print_completions(shell),
     }
 }
