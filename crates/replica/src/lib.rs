@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 mod checkpoint_worker;
+mod checkpointing;
 mod client_reads;
 mod client_writes;
 mod command;

@@ -14,6 +14,7 @@ use tenure_raft::{
 };
 use tenure_store::{Command, Member, Store};
 
+use crate::checkpointing::Checkpointing;
 use crate::client_reads::ClientReads;
 use crate::client_writes::{Attempt, ClientWrites};
 use crate::command::{self, Origin};
@@ -44,36 +45,6 @@ pub struct Replica {
     next_request: u64,
     now: Time,
     jobs: VecDeque<Job>,
-}
-
-/// A state of this size is written whenever the options say.
-const SMALL_STATE_BYTES: u64 = 8 << 20;
-/// A larger one only when the log has grown by this part of what is above that: a checkpoint holds the whole
-/// state, so the work for each write would otherwise grow with the state.
-const LOG_TO_STATE: u64 = 4;
-
-/// When the next checkpoint is due.
-#[derive(Debug)]
-struct Checkpointing {
-    is_running: bool,
-    /// Up to here the state is in the newest checkpoint, or in the one being written.
-    covered_index: u64,
-    /// How large the state was then.
-    covered_bytes: u64,
-    bytes_since: u64,
-}
-
-impl Checkpointing {
-    /// The state is in a checkpoint.
-    fn covered(store: &Store) -> Checkpointing {
-        let (covered_index, covered_bytes) = (store.applied_index(), store.size_bytes());
-        Checkpointing { is_running: false, covered_index, covered_bytes, bytes_since: 0 }
-    }
-
-    /// Whether the log has grown enough for the work to be worth it.
-    fn is_worth_it(&self) -> bool {
-        self.bytes_since >= self.covered_bytes.saturating_sub(SMALL_STATE_BYTES) / LOG_TO_STATE
-    }
 }
 
 /// A snapshot that is taking the place of state and log.
@@ -300,7 +271,7 @@ impl Replica {
         self.observe(now);
         match done {
             CheckpointDone::Taken { last_included } => {
-                self.checkpoint.is_running = false;
+                self.checkpoint.finish();
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
             }
@@ -576,7 +547,7 @@ impl Replica {
     fn apply(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.apply_entry(entry);
-            self.checkpoint.bytes_since += entry.size_bytes() as u64;
+            self.checkpoint.on_applied(entry.size_bytes());
         }
         if let Some(last) = entries.last() {
             self.node.on_applied(self.now, last.id.index);
@@ -630,14 +601,9 @@ impl Replica {
     // ---- Checkpoints and the log --------------------------------------------------------------------
 
     fn checkpoint_if_due(&mut self) {
-        let applied = self.node.log().last_applied();
-        let entries = applied.0 - self.checkpoint.covered_index;
-        let due = entries >= self.options.checkpoint_entries
-            || (entries > 0 && self.checkpoint.bytes_since >= self.options.checkpoint_bytes);
-        if !due || !self.checkpoint.is_worth_it() || self.checkpoint.is_running || self.install.is_some() {
-            return;
+        if self.install.is_none() && self.checkpoint.is_due(&self.store, &self.options) {
+            self.take_checkpoint();
         }
-        self.take_checkpoint();
     }
 
     /// Starts a checkpoint of the applied state.
@@ -649,7 +615,7 @@ impl Replica {
             last_included: tenure_raft::EntryId::new(applied, term),
             configuration: log.configuration_at(applied).clone(),
         };
-        self.checkpoint = Checkpointing { is_running: true, ..Checkpointing::covered(&self.store) };
+        self.checkpoint.begin(&self.store);
         let state = self.store.snapshot();
         self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state }));
     }
@@ -685,8 +651,7 @@ impl Replica {
     fn finish_install(&mut self, snapshot: &Snapshot, store: Store) {
         let last_included = snapshot.last_included;
         self.store = store;
-        self.checkpoint =
-            Checkpointing { is_running: self.checkpoint.is_running, ..Checkpointing::covered(&self.store) };
+        self.checkpoint.install(&self.store);
         self.node.on_snapshot_installed(self.now, last_included);
         for request in self.writes.on_snapshot_installed(last_included.term) {
             self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));

@@ -1,0 +1,117 @@
+//! When the next checkpoint is due.
+//!
+//! A checkpoint holds the whole state. If each few thousand entries brought one, the work for a write would
+//! grow with the state; so a large state waits until the log has grown in proportion to it.
+
+use tenure_store::Store;
+
+use crate::Options;
+
+/// A state of this size is written whenever the options say.
+const SMALL_STATE_BYTES: u64 = 8 << 20;
+/// A larger one only when the log has grown by this part of what is above that.
+const STATE_TO_LOG: u64 = 4;
+
+/// What was done about checkpoints, and what has been applied since.
+#[derive(Debug)]
+pub(crate) struct Checkpointing {
+    is_running: bool,
+    /// Up to here the state is in the newest checkpoint, or in the one being written.
+    covered_index: u64,
+    /// How large the state was there.
+    covered_bytes: u64,
+    bytes_since: u64,
+}
+
+impl Checkpointing {
+    /// The state is in a checkpoint.
+    pub(crate) fn covered(store: &Store) -> Checkpointing {
+        let (covered_index, covered_bytes) = (store.applied_index(), store.size_bytes());
+        Checkpointing { is_running: false, covered_index, covered_bytes, bytes_since: 0 }
+    }
+
+    /// An entry was applied.
+    pub(crate) fn on_applied(&mut self, entry_bytes: usize) {
+        self.bytes_since += entry_bytes as u64;
+    }
+
+    /// Whether the state is to be written now.
+    pub(crate) fn is_due(&self, store: &Store, options: &Options) -> bool {
+        let entries = store.applied_index() - self.covered_index;
+        let is_wanted = entries >= options.checkpoint_entries
+            || (entries > 0 && self.bytes_since >= options.checkpoint_bytes);
+        is_wanted && self.is_worth_it() && !self.is_running
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.bytes_since >= self.covered_bytes.saturating_sub(SMALL_STATE_BYTES) / STATE_TO_LOG
+    }
+
+    /// The state as it is now is being written.
+    pub(crate) fn begin(&mut self, store: &Store) {
+        *self = Checkpointing { is_running: true, ..Checkpointing::covered(store) };
+    }
+
+    /// It is written.
+    pub(crate) fn finish(&mut self) {
+        self.is_running = false;
+    }
+
+    /// A checkpoint that came from elsewhere has taken the state's place.
+    pub(crate) fn install(&mut self, store: &Store) {
+        *self = Checkpointing { is_running: self.is_running, ..Checkpointing::covered(store) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tenure_store::{Command, PutRequest};
+
+    use super::*;
+
+    const VALUE_BYTES: usize = 100_000;
+
+    fn put(store: &mut Store, checkpointing: &mut Checkpointing) {
+        let value = Bytes::from(vec![7; VALUE_BYTES]);
+        let put = PutRequest { key: Bytes::from_static(b"k"), value, ..PutRequest::default() };
+        let applied = store.apply(store.applied_index() + 1, &Command::Put(put));
+        assert!(applied.result.is_ok());
+        checkpointing.on_applied(VALUE_BYTES);
+    }
+
+    #[test]
+    fn a_large_state_waits_for_a_part_of_its_size() {
+        let options = Options { checkpoint_entries: 10, ..Options::default() };
+        let mut store = Store::new();
+        let mut checkpointing = Checkpointing::covered(&store);
+        let mut written_at = Vec::new();
+        for number in 1..=1000 {
+            put(&mut store, &mut checkpointing);
+            if checkpointing.is_due(&store, &options) {
+                checkpointing.begin(&store);
+                assert!(!checkpointing.is_due(&store, &options), "one at a time");
+                checkpointing.finish();
+                written_at.push(number);
+            }
+        }
+        assert_eq!(written_at[..8], [10, 20, 30, 40, 50, 60, 70, 80], "a small one is written as told");
+        let gaps: Vec<u64> = written_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.is_sorted(), "a larger one waits longer");
+        let written: u64 = written_at.iter().sum();
+        assert!(written < 1000 * 8, "each value is written a few times, not fifty: {written}");
+    }
+
+    #[test]
+    fn bytes_alone_make_a_checkpoint_due() {
+        let options = Options { checkpoint_bytes: 1_000_000, ..Options::default() };
+        let mut store = Store::new();
+        let mut checkpointing = Checkpointing::covered(&store);
+        for _ in 1..10 {
+            put(&mut store, &mut checkpointing);
+            assert!(!checkpointing.is_due(&store, &options));
+        }
+        put(&mut store, &mut checkpointing);
+        assert!(checkpointing.is_due(&store, &options));
+    }
+}
