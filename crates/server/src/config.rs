@@ -7,9 +7,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sha1::{Digest, Sha1};
+use tenure_api::peer::MAX_FRAME_BYTES;
 use tenure_raft::NodeId;
+use tenure_wal::MAX_BATCH_BYTES;
 
 use crate::url::Url;
+
+/// What a command may be longer than the request that it comes from, and what gRPC decodes above the limit of
+/// a request: those get etcd's error, not the library's.
+pub(crate) const COMMAND_SLACK_BYTES: usize = 16 << 20;
 
 /// The settings of a member.
 #[derive(Clone, Debug)]
@@ -96,6 +102,14 @@ pub enum ConfigError {
     /// etcd's bound.
     #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
     ElectionTooLong(u64),
+    /// A request that would fit into no message between members, and no write of the log.
+    #[error("--max-request-bytes={found_bytes} is too large: at most {limit_bytes} are possible")]
+    RequestTooLarge {
+        /// What was asked for.
+        found_bytes: usize,
+        /// What is possible.
+        limit_bytes: usize,
+    },
     /// A bound of zero.
     #[error("--{flag} must be at least 1")]
     Zero {
@@ -105,6 +119,10 @@ pub enum ConfigError {
 }
 
 const MAX_ELECTION_TIMEOUT_MS: u64 = 50_000;
+/// With what its encoding adds, a request of this size is a command that fits into a frame.
+const MAX_REQUEST_BYTES: usize = 32 << 20;
+const _: () = assert!(MAX_REQUEST_BYTES + COMMAND_SLACK_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(((MAX_REQUEST_BYTES + COMMAND_SLACK_BYTES) as u64) < MAX_BATCH_BYTES);
 
 impl Config {
     /// Checks that the settings fit together.
@@ -122,6 +140,10 @@ impl Config {
         }
         if heartbeat_interval_ms.saturating_mul(5) > election_timeout_ms {
             return Err(ConfigError::ElectionTooShort { election_timeout_ms, heartbeat_interval_ms });
+        }
+        if self.max_request_bytes > MAX_REQUEST_BYTES {
+            let (found_bytes, limit_bytes) = (self.max_request_bytes, MAX_REQUEST_BYTES);
+            return Err(ConfigError::RequestTooLarge { found_bytes, limit_bytes });
         }
         if election_timeout_ms > MAX_ELECTION_TIMEOUT_MS {
             return Err(ConfigError::ElectionTooLong(election_timeout_ms));

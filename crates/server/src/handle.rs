@@ -92,7 +92,7 @@ impl Handle {
     pub(crate) fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let metadata = request.metadata();
         if let Some(version) = metadata.get("client-api-version")
-            && version.to_str().is_err()
+            && std::str::from_utf8(version.as_bytes()).is_err()
         {
             return Err(ApiError::InvalidClientApiVersion.into());
         }

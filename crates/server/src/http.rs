@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use serde_json::json;
 use tenure_api::ApiError;
 use tonic::Status;
@@ -20,10 +20,15 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The endpoints.
 pub(crate) fn router(handle: Handle) -> Router {
     Router::new()
-        .route("/version", get(version))
-        .route("/health", get(health))
-        .route("/metrics", get(metrics))
+        .route("/version", get(version).head(not_allowed).fallback(not_allowed))
+        .route("/health", get(health).head(not_allowed).fallback(not_allowed))
+        .route("/metrics", any(metrics))
         .with_state(handle)
+}
+
+/// etcd takes nothing but GET here, not even HEAD.
+async fn not_allowed() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], "Method Not Allowed\n").into_response()
 }
 
 /// What is neither an endpoint nor a method: gRPC's answer to a client of gRPC, HTTP's to all others.
@@ -39,10 +44,10 @@ pub(crate) async fn not_found(headers: HeaderMap) -> Response {
 async fn version(State(handle): State<Handle>) -> Response {
     let has_leader = handle.shared.leadership.borrow().leader_id.is_some();
     let cluster = if has_leader { STORAGE_VERSION } else { "not_decided" };
-    axum_json(
-        StatusCode::OK,
-        &json!({ "etcdserver": API_VERSION, "etcdcluster": cluster, "storage": STORAGE_VERSION, "tenure": VERSION }),
-    )
+    let body = json!({
+        "etcdserver": API_VERSION, "etcdcluster": cluster, "storage": STORAGE_VERSION, "tenure": VERSION
+    });
+    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 /// etcd's health: there is a leader, and a read can be served. `serializable=true` asks this member alone.
@@ -61,11 +66,11 @@ async fn health(State(handle): State<Handle>, Query(query): Query<Vec<(String, S
         }
     };
     match reason {
-        None => axum_json(StatusCode::OK, &json!({ "health": "true", "reason": "" })),
+        // JSON in a plain text, as etcd has it.
+        None => json!({ "health": "true", "reason": "" }).to_string().into_response(),
         Some(reason) => {
             let body = format!("{}\n", json!({ "health": "false", "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body)
-                .into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
 }
@@ -78,8 +83,4 @@ async fn metrics(State(handle): State<Handle>) -> Response {
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
-}
-
-fn axum_json(status: StatusCode, value: &serde_json::Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -22,28 +22,32 @@ pub(crate) struct KvService {
 
 /// Above the limit of a request, this much is let in and answered with etcd's own error.
 const TRANSPORT_SLACK_BYTES: usize = 512 << 10;
-/// Reads of more keys than this, or of unknown many, are done on a thread of their own.
-const MAX_INLINE_KEYS: i64 = 256;
+/// A range that may walk over more keys than this is read on a thread of its own. A limit does not help: all
+/// keys of a range are counted.
+const MAX_INLINE_KEYS: usize = 1024;
 
 impl KvService {
-    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
-        let limit_bytes = self.handle.shared.max_request_bytes;
+    /// What etcd's transport checks, before anybody looks at the request. Returns its size.
+    fn receive(&self, request: &impl Message) -> Result<usize, Status> {
         let size_bytes = request.encoded_len();
-        if size_bytes <= limit_bytes {
-            return Ok(());
-        }
-        let transport_bytes = limit_bytes + TRANSPORT_SLACK_BYTES;
+        let transport_bytes = self.handle.shared.max_request_bytes + TRANSPORT_SLACK_BYTES;
         if size_bytes <= transport_bytes {
-            return Err(ApiError::RequestTooLarge.into());
+            return Ok(size_bytes);
         }
-        // What etcd's transport says.
         let message = format!("grpc: received message larger than max ({size_bytes} vs. {transport_bytes})");
         Err(Status::resource_exhausted(message))
     }
 
-    /// Checks a write, has it executed, and gives back what came of it.
-    async fn execute(&self, command: Command) -> Result<(tenure_store::Response, Header), Status> {
+    /// Checks a write of that size, has it executed, and gives back what came of it.
+    async fn execute(
+        &self,
+        command: Command,
+        size_bytes: usize,
+    ) -> Result<(tenure_store::Response, Header), Status> {
         tenure_store::check(&command, &self.handle.shared.limits).map_err(ApiError::from)?;
+        if size_bytes > self.handle.shared.max_request_bytes {
+            return Err(ApiError::RequestTooLarge.into());
+        }
         let Executed { result, revision, responder } = self.handle.write(command).await?;
         let response = result.map_err(ApiError::from)?;
         Ok((response, Header { revision, responder }))
@@ -71,11 +75,14 @@ impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
+        self.receive(&request)?;
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);
         tenure_store::check_range(&request).map_err(ApiError::from)?;
         let (state, responder) = self.state(is_serializable).await?;
-        let is_small = request.range_end.is_empty() || (1..=MAX_INLINE_KEYS).contains(&request.limit);
+        // In the past there may be any number of keys that are gone by now.
+        let is_small =
+            request.range_end.is_empty() || (state.key_count() <= MAX_INLINE_KEYS && request.revision <= 0);
         let response = off_thread(is_small, move || state.range(&request)).await?;
         Ok(Response::new(responder.range(response)))
     }
@@ -88,6 +95,7 @@ impl Kv for KvService {
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
+        self.receive(&request)?;
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);
         check_range_stream(&request)?;
@@ -100,8 +108,8 @@ impl Kv for KvService {
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        self.check_size(&request)?;
-        let (response, header) = self.execute(Command::Put(PutRequest::from(request))).await?;
+        let size_bytes = self.receive(&request)?;
+        let (response, header) = self.execute(Command::Put(PutRequest::from(request)), size_bytes).await?;
         let tenure_store::Response::Put(response) = response else { return Err(wrong_answer()) };
         Ok(Response::new(header.responder.put(response)))
     }
@@ -112,9 +120,9 @@ impl Kv for KvService {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        self.check_size(&request)?;
+        let size_bytes = self.receive(&request)?;
         let command = Command::DeleteRange(DeleteRangeRequest::from(request));
-        let (response, header) = self.execute(command).await?;
+        let (response, header) = self.execute(command, size_bytes).await?;
         let tenure_store::Response::DeleteRange(response) = response else { return Err(wrong_answer()) };
         Ok(Response::new(header.responder.delete_range(response)))
     }
@@ -122,12 +130,12 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        self.check_size(&request)?;
+        let size_bytes = self.receive(&request)?;
         let request = TxnRequest::from(request);
         if request.is_read_only() {
             return self.read_txn(request).await;
         }
-        let (response, header) = self.execute(Command::Txn(request)).await?;
+        let (response, header) = self.execute(Command::Txn(request), size_bytes).await?;
         let tenure_store::Response::Txn(response) = response else { return Err(wrong_answer()) };
         Ok(Response::new(header.responder.txn(response)))
     }
@@ -137,7 +145,7 @@ impl Kv for KvService {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         self.handle.admit(&request)?;
-        let (_, header) = self.execute(Command::from(request.into_inner())).await?;
+        let (_, header) = self.execute(Command::from(request.into_inner()), 0).await?;
         Ok(Response::new(header.responder.compaction(header.revision)))
     }
 }

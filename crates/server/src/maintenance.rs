@@ -93,8 +93,11 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         self.handle.admit(&request)?;
-        let target = NodeId::new(request.get_ref().target_id).ok_or(ApiError::BadLeaderTransferee)?;
         let mut leadership = self.handle.shared.leadership.clone();
+        if !leadership.borrow().is_leader {
+            return Err(ApiError::NotLeader.into());
+        }
+        let target = NodeId::new(request.get_ref().target_id).ok_or(ApiError::BadLeaderTransferee)?;
         match self.handle.transfer(Some(target)).await? {
             Ok(()) => {}
             Err(TransferError::NotLeader { .. }) => return Err(ApiError::NotLeader.into()),
@@ -108,9 +111,12 @@ impl Maintenance for MaintenanceService {
         }
     }
 
-    /// No alarm is ever raised yet.
+    /// No alarm is ever raised yet: there is none to list or to take back.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.handle.admit(&request)?;
+        if request.get_ref().action() == pb::alarm_request::AlarmAction::Activate {
+            return Err(not_yet("raising an alarm"));
+        }
         let (state, _) = self.handle.state().await?;
         let header = Some(self.handle.responder_now().header(state.revision()));
         Ok(Response::new(pb::AlarmResponse { header, alarms: Vec::new() }))

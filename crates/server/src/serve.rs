@@ -26,7 +26,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, Members, own_member};
-use crate::config::{Config, ConfigError};
+use crate::config::{COMMAND_SLACK_BYTES, Config, ConfigError};
 use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Surroundings};
 use crate::gate::Gate;
 use crate::handle::{Handle, Shared};
@@ -44,8 +44,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a disk is waited for at the end. What was acknowledged is safe on it.
 const DISK_TIMEOUT: Duration = Duration::from_secs(5);
-/// What gRPC decodes at the most, above the limit of a request: those get etcd's error, not the library's.
-const DECODE_SLACK_BYTES: usize = 16 << 20;
 
 /// Why a member did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -279,7 +277,7 @@ fn options(config: &Config) -> Options {
     options.raft.election_spread_us = election_us / 4;
     options.raft.heartbeat_interval_us = config.heartbeat_interval_ms * 1000;
     options.raft.disk_stall_timeout_us = election_us * 2;
-    options.raft.max_command_bytes = config.max_request_bytes + DECODE_SLACK_BYTES;
+    options.raft.max_command_bytes = config.max_request_bytes + COMMAND_SLACK_BYTES;
     options.request_timeout_us = 5_000_000 + 2 * election_us;
     options.checkpoint_entries = config.snapshot_count;
     options.catch_up_entries = config.snapshot_catchup_entries;
@@ -316,7 +314,7 @@ async fn bind(url: &Url) -> io::Result<TcpListener> {
 
 /// All services of the client port.
 async fn router(handle: &Handle, config: &Config) -> axum::Router {
-    let max_bytes = config.max_request_bytes + DECODE_SLACK_BYTES;
+    let max_bytes = config.max_request_bytes + COMMAND_SLACK_BYTES;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let kv = KvServer::new(KvService { handle: handle.clone() }).max_decoding_message_size(max_bytes);
