@@ -1,0 +1,128 @@
+//! What a small cluster promises its clients, on a network that only delays.
+
+use tenure_raft::{RoleKind, Time};
+use tenure_replica::{Failure, Options, Reply};
+
+use crate::harness::{Cluster, Disks, Member, id};
+
+#[test]
+fn m7_a_write_at_any_member_is_read_at_every_member() {
+    let mut cluster = Cluster::new(Options::default());
+    cluster.await_leader();
+    for at in 1..=3 {
+        let request = cluster.put(at, "where", &format!("member {at}"));
+        assert!(matches!(cluster.await_reply(at, request), Reply::Applied { result: Ok(_), .. }));
+        for reader in 1..=3 {
+            assert_eq!(cluster.get(reader, "where"), Some(format!("member {at}")));
+        }
+    }
+    cluster.assert_equal_states();
+}
+
+#[test]
+fn p1_what_was_answered_survives_a_restart_of_all() {
+    let mut cluster = Cluster::new(Options::default());
+    cluster.await_leader();
+    let request = cluster.put(2, "kept", "yes");
+    cluster.await_reply(2, request);
+    for number in 1..=3 {
+        cluster.restart(number);
+    }
+    cluster.await_leader();
+    assert_eq!(cluster.get(1, "kept").as_deref(), Some("yes"));
+    cluster.assert_equal_states();
+}
+
+#[test]
+fn e8_a_write_at_a_cut_off_leader_is_not_answered_as_done_and_ends_up_nowhere() {
+    let mut cluster = Cluster::new(Options::default());
+    let old = cluster.await_leader();
+    cluster.cut_off = Some(old);
+    let lost = cluster.put(old, "lost", "yes");
+    let new = cluster.await_leader();
+    assert_ne!(new, old);
+    let kept = cluster.put(new, "kept", "yes");
+    cluster.await_reply(new, kept);
+    assert!(!cluster.members[&old].replies.contains_key(&lost), "nothing is known of it yet");
+    cluster.cut_off = None;
+    // Once an entry of the new term is applied, the old attempt is certainly over: it is made again.
+    assert!(matches!(cluster.await_reply(old, lost), Reply::Applied { result: Ok(_), .. }));
+    cluster.assert_equal_states();
+}
+
+#[test]
+fn q3_without_a_majority_a_write_is_answered_as_unknown_or_certainly_not_done_but_never_as_done() {
+    let mut cluster = Cluster::new(Options::default());
+    let leader = cluster.await_leader();
+    cluster.cut_off = Some(leader);
+    let in_log = cluster.put(leader, "in a log", "perhaps");
+    cluster.tick();
+    cluster.run_until("the leader steps down", |cluster| {
+        cluster.members[&leader].replica.node().role() != RoleKind::Leader
+    });
+    let in_no_log = cluster.put(leader, "in no log", "no");
+    let Reply::Failed(first) = cluster.await_reply(leader, in_log) else { panic!("no majority, no answer") };
+    let Reply::Failed(second) = cluster.await_reply(leader, in_no_log) else {
+        panic!("no majority, no answer")
+    };
+    assert_eq!((first, first.is_certainly_not_done()), (Failure::TimedOut, false));
+    assert_eq!((second, second.is_certainly_not_done()), (Failure::NoLeader, true));
+}
+
+#[test]
+fn p2_a_member_far_behind_is_sent_the_state() {
+    let options = Options { checkpoint_entries: 50, catch_up_entries: 10, ..Options::default() };
+    let mut cluster = Cluster::new(options);
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    cluster.cut_off = Some(behind);
+    for number in 0..300 {
+        let request = cluster.put(leader, &format!("key {number}"), "value");
+        cluster.await_reply(leader, request);
+    }
+    let log = cluster.members[&leader].replica.node().log();
+    assert!(log.first_index().0 > 200, "the log was compacted behind the checkpoints");
+    cluster.cut_off = None;
+    cluster.assert_equal_states();
+    assert_eq!(cluster.get(behind, "key 7").as_deref(), Some("value"));
+    // What it was sent is on its disk.
+    cluster.restart(behind);
+    assert!(cluster.members[&behind].replica.store().applied_index() >= 250);
+    cluster.assert_equal_states();
+}
+
+#[test]
+fn l4_leadership_is_handed_over_and_writes_go_on() {
+    let mut cluster = Cluster::new(Options::default());
+    let old = cluster.await_leader();
+    let target = old % 3 + 1;
+    let now = cluster.now;
+    cluster.members.get_mut(&old).unwrap().replica.transfer_leadership(now, Some(id(target))).unwrap();
+    let request = cluster.put(old, "during", "transfer");
+    assert!(matches!(cluster.await_reply(old, request), Reply::Applied { result: Ok(_), .. }));
+    assert_eq!(cluster.leader(), Some(target));
+    assert!(cluster.now.0 < 5_000_000, "no election timeout had to pass");
+}
+
+/// The checkpoint that a follower is sent can be durable before the term in which it came is.
+#[test]
+fn p2_a_crash_between_an_installed_checkpoint_and_the_log_does_no_harm() {
+    let options = Options { checkpoint_entries: 20, catch_up_entries: 5, ..Options::default() };
+    let mut cluster = Cluster::new(options.clone());
+    let leader = cluster.await_leader();
+    for number in 0..100 {
+        let request = cluster.put(leader, &format!("key {number}"), "value");
+        cluster.await_reply(leader, request);
+    }
+    cluster.assert_equal_states();
+    // A member that has the leader's checkpoints and a log that knows nothing of them.
+    let snap = cluster.members[&leader].disks.snap.clone();
+    let disks = Disks { snap, ..Disks::default() };
+    let open = |disks: &Disks| Member::open(leader, 3, &options, disks.clone(), Time(0)).unwrap();
+    let member = open(&disks);
+    let node = member.replica.node();
+    assert!(node.log().last_applied().0 >= 80, "it starts from the checkpoint");
+    assert!(node.current_term() >= node.log().last().term);
+    drop(member);
+    assert!(open(&disks).replica.node().log().last_applied().0 >= 80, "and does so again");
+}
