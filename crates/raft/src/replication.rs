@@ -387,6 +387,16 @@ impl Node {
         answering.map(|progress| progress.match_index.next()).min()
     }
 
+    /// Whether a snapshot is on its way to a follower that still answers, so that the caller can keep it and
+    /// the log behind it for a while.
+    pub fn is_sending_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
+        leader.progress.values().any(|progress| {
+            progress.last_heard >= alive_since && matches!(progress.state, ProgressState::Snapshot { .. })
+        })
+    }
+
     /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.
     pub fn match_indexes(&self) -> impl Iterator<Item = (NodeId, Index)> + '_ {
         let progress = match &self.role {

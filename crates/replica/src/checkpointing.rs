@@ -35,11 +35,13 @@ impl Checkpointing {
         self.bytes_since += entry_bytes as u64;
     }
 
-    /// Whether the state is to be written now.
-    pub(crate) fn is_due(&self, store: &Store, options: &Options) -> bool {
+    /// Whether the state is to be written now. While the last checkpoint `is_sending`, a new one would take
+    /// its place and that of the log behind it, and the follower would have to begin anew.
+    pub(crate) fn is_due(&self, store: &Store, is_sending: bool, options: &Options) -> bool {
         let entries = store.applied_index() - self.covered_index;
-        let is_wanted = entries >= options.checkpoint_entries
-            || (entries > 0 && self.bytes_since >= options.checkpoint_bytes);
+        let delay = if is_sending { options.max_checkpoint_delay } else { 1 };
+        let is_wanted = entries >= options.checkpoint_entries.saturating_mul(delay)
+            || (entries > 0 && self.bytes_since >= options.checkpoint_bytes.saturating_mul(delay));
         is_wanted && self.is_worth_it() && !self.is_running
     }
 
@@ -88,9 +90,9 @@ mod tests {
         let mut written_at = Vec::new();
         for number in 1..=1000 {
             put(&mut store, &mut checkpointing);
-            if checkpointing.is_due(&store, &options) {
+            if checkpointing.is_due(&store, false, &options) {
                 checkpointing.begin(&store);
-                assert!(!checkpointing.is_due(&store, &options), "one at a time");
+                assert!(!checkpointing.is_due(&store, false, &options), "one at a time");
                 checkpointing.finish();
                 written_at.push(number);
             }
@@ -109,9 +111,21 @@ mod tests {
         let mut checkpointing = Checkpointing::covered(&store);
         for _ in 1..10 {
             put(&mut store, &mut checkpointing);
-            assert!(!checkpointing.is_due(&store, &options));
+            assert!(!checkpointing.is_due(&store, false, &options));
         }
         put(&mut store, &mut checkpointing);
-        assert!(checkpointing.is_due(&store, &options));
+        assert!(checkpointing.is_due(&store, false, &options));
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_being_sent_is_overtaken_late() {
+        let options = Options { checkpoint_entries: 10, max_checkpoint_delay: 4, ..Options::default() };
+        let mut store = Store::new();
+        let mut checkpointing = Checkpointing::covered(&store);
+        for number in 1..=40 {
+            put(&mut store, &mut checkpointing);
+            assert_eq!(checkpointing.is_due(&store, false, &options), number >= 10);
+            assert_eq!(checkpointing.is_due(&store, true, &options), number >= 40, "the log stays bounded");
+        }
     }
 }

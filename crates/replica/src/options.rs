@@ -22,6 +22,10 @@ pub struct Options {
     pub checkpoint_entries: u64,
     /// …or this many bytes of entries, whichever comes first.
     pub checkpoint_bytes: u64,
+    /// While a follower is sent a checkpoint the next one waits, until the log has grown by this many times
+    /// as much as would have been enough. (Otherwise a transfer that takes longer than two checkpoints are
+    /// apart would never come to an end: each time it would find itself overtaken.)
+    pub max_checkpoint_delay: u64,
     /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
     pub catch_up_entries: u64,
 }
@@ -40,6 +44,7 @@ impl Default for Options {
             max_write_bytes: 8 << 20,
             checkpoint_entries: 10_000,
             checkpoint_bytes: 64 << 20,
+            max_checkpoint_delay: 8,
             catch_up_entries: 5_000,
         }
     }

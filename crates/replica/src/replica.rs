@@ -601,7 +601,8 @@ impl Replica {
     // ---- Checkpoints and the log --------------------------------------------------------------------
 
     fn checkpoint_if_due(&mut self) {
-        if self.install.is_none() && self.checkpoint.is_due(&self.store, &self.options) {
+        let is_sending = self.node.is_sending_snapshot();
+        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_sending, &self.options) {
             self.take_checkpoint();
         }
     }
