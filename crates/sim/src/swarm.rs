@@ -9,6 +9,8 @@ use crate::random::Random;
 
 const MILLISECOND_US: u64 = 1_000;
 const SECOND_US: u64 = 1_000_000;
+/// About the most operations of a run, whose checkpoints hold more with each.
+const MAX_OPERATIONS: u64 = 6_000;
 
 impl Plan {
     /// The run that a seed stands for.
@@ -25,11 +27,12 @@ impl Plan {
         let network = network_plan(&mut random, heartbeat_interval_us);
         let disks = disk_plan(&mut random, election_timeout_us);
         let faults = fault_plan(&mut random, election_timeout_us);
-        let clients = client_plan(&mut random, replica.request_timeout_us);
+        let faults_us = random.between(10, 60) * SECOND_US;
+        let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
         Plan {
             seed,
             members,
-            faults_us: random.between(10, 60) * SECOND_US,
+            faults_us,
             progress_within_us: 30 * election_timeout_us + 3 * clients.timeout_us + 10 * SECOND_US,
             convergence_within_us: 300 * SECOND_US,
             clients,
@@ -159,7 +162,7 @@ fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan 
         loss_ppm: random.pick(&[0, 0, 1_000, 10_000, 50_000, 200_000]),
         duplication_ppm: random.pick(&[0, 0, 1_000, 50_000, 200_000]),
         in_order: random.chance(500_000),
-        bandwidth_bytes_per_s: random.pick(&[200_000, 10_000_000, 100_000_000]),
+        bandwidth_bytes_per_s: random.pick(&[2_000_000, 10_000_000, 100_000_000]),
         notice_ppm: random.pick(&[0, 500_000, 1_000_000]),
     }
 }
@@ -199,12 +202,14 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
     }
 }
 
-fn client_plan(random: &mut Random, request_timeout_us: u64) -> ClientPlan {
+fn client_plan(random: &mut Random, request_timeout_us: u64, faults_us: u64) -> ClientPlan {
     let some =
         |random: &mut Random, most: u64| if random.chance(300_000) { 0 } else { random.between(1, most) };
+    let count = random.between(1, 12);
+    let think_us = random.pick(&[1_000, 20_000, 100_000, 400_000, 2_000_000]);
     ClientPlan {
-        count: random.between(1, 12) as usize,
-        think_us: random.pick(&[1_000, 20_000, 100_000, 400_000, 2_000_000]),
+        count: count as usize,
+        think_us: think_us.max(faults_us * count / MAX_OPERATIONS),
         timeout_us: random.pick(&[request_timeout_us / 2, 2 * request_timeout_us]),
         keys: random.between(1, 12) as u8,
         value_bytes: random.pick(&[8, 8, 64, 700]),
@@ -239,6 +244,7 @@ fn replica_options(
         max_write_bytes: random.pick(&[1, 300, 8 << 20]),
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
+        max_checkpoint_delay: random.pick(&[8, 1_000]),
         catch_up_entries: random.pick(&[0, 5, 100]),
     }
 }
