@@ -63,6 +63,8 @@ impl<D: Disk> CheckpointWorker<D> {
     /// behind is removed.
     pub fn open(disk: D) -> Result<(Self, Option<(Snapshot, Store)>), CheckpointFault> {
         let mut worker = CheckpointWorker { disk, incoming: None };
+        // A process that died may have left names that only the page cache knows: nothing may rest on them.
+        worker.disk.sync_directory().map_err(fault("directory"))?;
         let names = worker.names()?;
         for name in [INCOMING_FILE, TEMPORARY_SEGMENT, TEMPORARY_MANIFEST] {
             if names.iter().any(|existing| existing == name) {

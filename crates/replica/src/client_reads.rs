@@ -128,3 +128,6 @@ impl ClientReads {
         expired
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,3 +64,6 @@ pub(crate) fn decode_origin(bytes: &Bytes) -> Option<Origin> {
     let member = NodeId::new(input.get_u64_le())?;
     Some(Origin { member, boot: input.get_u64_le(), attempt: input.get_u64_le() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ pub(crate) fn replace_file<D: Disk>(disk: &D, name: &str, temporary: &str, bytes
     disk.rename(temporary, name)?;
     disk.sync_directory()
 }
+
+#[cfg(test)]
+mod tests;

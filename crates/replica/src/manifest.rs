@@ -61,3 +61,6 @@ impl Manifest {
         Some(Manifest { snapshot, segment_bytes: word(28), segment_crc: half(36) })
     }
 }
+
+#[cfg(test)]
+mod tests;

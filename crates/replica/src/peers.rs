@@ -103,3 +103,6 @@ impl PinnedPeers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,3 +136,6 @@ fn take_id(input: &mut &[u8]) -> Result<NodeId, RecordError> {
     let id = input.try_get_u64_le().map_err(|_| RecordError::Configuration)?;
     NodeId::new(id).ok_or(RecordError::Configuration)
 }
+
+#[cfg(test)]
+mod tests;

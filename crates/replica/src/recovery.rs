@@ -8,7 +8,7 @@
 
 use tenure_raft::{Configuration, HardState, NodeId, Restored, Snapshot, Term, Time};
 use tenure_store::Store;
-use tenure_wal::{Disk, Wal, WalError};
+use tenure_wal::{Disk, Position, Recovered, Wal, WalError};
 
 use crate::checkpoint_worker::{CheckpointFault, CheckpointWorker};
 use crate::log_worker::LogWorker;
@@ -33,8 +33,8 @@ pub enum RecoveryError {
         /// Where the log should be.
         path: std::path::PathBuf,
     },
-    /// Both are whole, and do not belong together.
-    #[error("the log and the checkpoint do not fit together: {0}")]
+    /// Each is whole, and they do not belong together.
+    #[error("the parts of the data directory do not fit together: {0}")]
     Mismatch(String),
 }
 
@@ -81,8 +81,18 @@ pub fn prepare_log<D: Disk>(
         (true, false) => Err(RecoveryError::LogMissing { path: log_disk.path_of(".") }),
         (true, true) => Ok(()),
         (false, _) => {
-            Wal::open(log_disk, log_options)?;
-            Ok(())
+            let path = log_disk.path_of(".");
+            let (wal, Recovered { hard_state, entries, .. }) = Wal::open(log_disk, log_options)?;
+            let is_unused = hard_state.is_none() && entries.is_empty() && wal.start() == Position::default();
+            if is_unused {
+                return Ok(());
+            }
+            // Under a new identity its entries could be taken for those of the start to come.
+            let path = path.display();
+            Err(RecoveryError::Mismatch(format!(
+                "{path} holds a log that was in use, but the file identity is missing beside it. Put it back, or \
+                 remove the member from the cluster, empty its data directory and add it again"
+            )))
         }
     }
 }

@@ -161,6 +161,22 @@ fn the_power_may_fail_while_the_log_is_reset_to_a_checkpoint() {
 }
 
 #[test]
+fn a_log_that_was_in_use_is_not_taken_over_under_a_new_identity() {
+    let disks = Disks::default();
+    let mut cluster = Cluster::of(0, options());
+    cluster.resize(1);
+    cluster.boot(1, disks.clone()).unwrap();
+    assert_eq!(write_alone(&mut cluster, 2), 2);
+    drop(cluster);
+    let without_identity = Disks { member: MemoryDisk::new(), ..disks.fork() };
+    let mut cluster = Cluster::of(0, options());
+    cluster.resize(1);
+    let error = cluster.boot(1, without_identity).unwrap_err().to_string();
+    assert!(error.contains("identity is missing"), "{error}");
+    come_back(&disks, 2);
+}
+
+#[test]
 fn a_time_that_starts_anew_with_the_process_does_no_harm() {
     let disks = Disks::default();
     let mut cluster = Cluster::of(0, options());
