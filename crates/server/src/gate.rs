@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION};
 use tenure_raft::NodeId;
 use tenure_replica::Identity;
-use tenure_replica::peers::PinnedPeers;
+use tenure_replica::peers::{DirectoryChanged, PinnedPeers};
 use tenure_wal::RealDisk;
 
 /// Checks handshakes. Not on the path of any message after the first.
@@ -15,6 +15,17 @@ pub(crate) struct Gate {
     identity: Identity,
     peers: BTreeSet<NodeId>,
     known: Mutex<Known>,
+}
+
+/// Why a peer is not let in. The second is no fault of its own: it must not be told that it lost its disk.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MeetError {
+    /// It is not the one that was met under this id.
+    #[error(transparent)]
+    Changed(#[from] DirectoryChanged),
+    /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
+    #[error("a peer's data directory cannot be written down: {0}")]
+    Disk(#[from] io::Error),
 }
 
 struct Known {
@@ -49,7 +60,7 @@ impl Gate {
     }
 
     /// What we say to who says this to us. An error is our own disk's.
-    pub(crate) fn answer(&self, handshake: &Handshake) -> io::Result<HandshakeReply> {
+    pub(crate) fn answer(&self, handshake: &Handshake) -> Result<HandshakeReply, MeetError> {
         let Identity { cluster_id, member_id, directory_id, .. } = self.identity;
         let refuse = |reason, detail| Ok(HandshakeReply::Refused { reason, detail });
         if handshake.protocol_version != PROTOCOL_VERSION {
@@ -73,20 +84,18 @@ impl Gate {
         }
         match self.meet(handshake.from, handshake.directory_id) {
             Ok(()) => Ok(HandshakeReply::Accepted { directory_id }),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                refuse(HandshakeRefusal::Directory, error.to_string())
-            }
-            Err(error) => Err(error),
+            Err(MeetError::Changed(changed)) => refuse(HandshakeRefusal::Directory, changed.to_string()),
+            Err(error @ MeetError::Disk(_)) => Err(error),
         }
     }
 
     /// A peer shows its data directory: it must be the one it was met with; the first one is pinned.
-    pub(crate) fn meet(&self, peer: NodeId, directory_id: u64) -> io::Result<()> {
+    /// Waits for the disk then, which happens once for each peer that there ever is.
+    pub(crate) fn meet(&self, peer: NodeId, directory_id: u64) -> Result<(), MeetError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { disk, pins, .. } = &mut *known;
-        pins.check(peer, directory_id)
-            .map_err(|changed| io::Error::new(io::ErrorKind::PermissionDenied, changed))?;
-        pins.pin(disk, peer, directory_id)
+        pins.check(peer, directory_id)?;
+        Ok(pins.pin(disk, peer, directory_id)?)
     }
 
     /// A peer refused us. Returns why this member must stop, if it must: most of the others know it with
@@ -101,3 +110,6 @@ impl Gate {
         is_most.then(|| format!("the other members turned this one away: {detail}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tenure_api::peer::{
     Frame, FrameDecoder, Handshake, HandshakeReply, Lane, decode_frame, encode_frame, encode_handshake,
     encode_handshake_reply,
@@ -26,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::core::Input;
-use crate::gate::Gate;
+use crate::gate::{Gate, MeetError};
 use crate::url::Url;
 
 /// How many messages may wait for one peer in one lane.
@@ -39,6 +40,11 @@ const READ_BYTES: usize = 64 << 10;
 const MAX_CONNECTIONS: usize = 256;
 /// Who connects must have said who he is within this time, and who is connected to have answered.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that is gone without a word (its machine, or the way to it) is given up after this: TCP alone would
+/// wait for minutes, also after it is back.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection on which nothing is sent is tried this often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// The first wait before a connection is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest.
@@ -129,7 +135,7 @@ impl Sender {
     async fn connect(&self, url: &Url) -> io::Result<TcpStream> {
         let connect = async {
             let mut stream = TcpStream::connect(url.authority()).await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             let mut out = BytesMut::new();
             encode_handshake(&self.gate.handshake(self.peer, self.lane), &mut out);
             stream.write_all(&out).await?;
@@ -137,8 +143,10 @@ impl Sender {
             let frame = read_frame(&mut stream, &mut decoder).await?;
             match decode_frame(frame).map_err(invalid)? {
                 Frame::HandshakeReply(HandshakeReply::Accepted { directory_id }) => {
-                    self.gate.meet(self.peer, directory_id)?;
-                    Ok(stream)
+                    match self.gate.meet(self.peer, directory_id) {
+                        Ok(()) => Ok(stream),
+                        Err(error) => Err(not_let_in(error, &self.inputs).await),
+                    }
                 }
                 Frame::HandshakeReply(HandshakeReply::Refused { reason, detail }) => {
                     if let Some(why) = self.gate.on_refused(self.peer, reason, &detail) {
@@ -225,6 +233,19 @@ async fn closed(reader: &mut OwnedReadHalf) -> io::Error {
     }
 }
 
+/// Small messages leave at once, and silence is noticed, on both sides.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
+    let probes = SILENCE_TIMEOUT.as_secs() / KEEPALIVE_INTERVAL.as_secs();
+    socket.set_tcp_keepalive(&keepalive.with_retries(probes as u32))?;
+    // Elsewhere what was sent and is not acknowledged keeps the system's own, longer time.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE_TIMEOUT))?;
+    Ok(())
+}
+
 /// Accepts the peers' connections.
 pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -253,9 +274,9 @@ pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc:
 
 /// Reads one peer's messages until it is gone. An error is what it did wrong.
 async fn receive(mut stream: TcpStream, gate: &Gate, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     let mut decoder = FrameDecoder::new();
-    let greeting = greet(&mut stream, &mut decoder, gate);
+    let greeting = greet(&mut stream, &mut decoder, gate, inputs);
     let handshake = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
         Ok(result) => result?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")),
@@ -268,12 +289,20 @@ async fn receive(mut stream: TcpStream, gate: &Gate, inputs: &mpsc::Sender<Input
 }
 
 /// Lets the other side say who it is, and answers.
-async fn greet(stream: &mut TcpStream, decoder: &mut FrameDecoder, gate: &Gate) -> io::Result<Handshake> {
+async fn greet(
+    stream: &mut TcpStream,
+    decoder: &mut FrameDecoder,
+    gate: &Gate,
+    inputs: &mpsc::Sender<Input>,
+) -> io::Result<Handshake> {
     let frame = read_frame(stream, decoder).await?;
     let Frame::Handshake(handshake) = decode_frame(frame).map_err(invalid)? else {
         return Err(invalid("no handshake"));
     };
-    let reply = gate.answer(&handshake)?;
+    let reply = match gate.answer(&handshake) {
+        Ok(reply) => reply,
+        Err(error) => return Err(not_let_in(error, inputs).await),
+    };
     let mut out = BytesMut::new();
     encode_handshake_reply(&reply, &mut out);
     stream.write_all(&out).await?;
@@ -286,6 +315,15 @@ async fn greet(stream: &mut TcpStream, decoder: &mut FrameDecoder, gate: &Gate) 
             Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
         }
     }
+}
+
+/// Closes the connection; if it is our own disk that failed, stops the member.
+async fn not_let_in(error: MeetError, inputs: &mpsc::Sender<Input>) -> io::Error {
+    if let MeetError::Disk(_) = error {
+        // A member that stops already needs no other reason.
+        let _ = inputs.send(Input::Fatal(error.to_string())).await;
+    }
+    io::Error::new(io::ErrorKind::PermissionDenied, error)
 }
 
 async fn read_messages(
