@@ -15,7 +15,7 @@ use tenure_replica::{
 use tenure_store::{Command, Member, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::Clock;
+use crate::clock::{Alarm, Clock};
 use crate::metrics::Metrics;
 use crate::peer::PeerQueues;
 use crate::workers::Worker;
@@ -74,6 +74,7 @@ struct Core {
     replica: Replica,
     surroundings: Surroundings,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    alarm: Alarm,
 }
 
 /// Runs the member until it is told to stop; an error is why it had to.
@@ -83,7 +84,7 @@ pub(crate) async fn run(
     surroundings: Surroundings,
 ) -> Result<(), String> {
     replica.publish(member);
-    let mut core = Core { replica, surroundings, replies: BTreeMap::new() };
+    let mut core = Core { replica, surroundings, replies: BTreeMap::new(), alarm: Alarm::new() };
     let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
     loop {
         core.do_jobs();
@@ -104,18 +105,17 @@ pub(crate) async fn run(
 }
 
 impl Core {
-    /// Waits for inputs, no longer than `deadline`, and takes all that are there.
+    /// Waits for inputs, until `deadline` at the latest, and takes all that are there.
     async fn await_inputs(&mut self, deadline: Time, inputs: &mut Vec<Input>) {
         let receiver = &mut self.surroundings.inputs;
-        let waiting = receiver.recv_many(inputs, MAX_TURN_INPUTS);
-        match self.surroundings.clock.instant(deadline) {
-            Some(instant) => {
-                // A deadline that passes is no error: that is when there is something to do.
-                let _ = tokio::time::timeout_at(instant, waiting).await;
-            }
-            None => {
-                waiting.await;
-            }
+        let Some(instant) = self.surroundings.clock.instant(deadline) else {
+            receiver.recv_many(inputs, MAX_TURN_INPUTS).await;
+            return;
+        };
+        tokio::select! {
+            biased;
+            _ = receiver.recv_many(inputs, MAX_TURN_INPUTS) => {}
+            () = self.alarm.ring(instant) => {}
         }
     }
 
