@@ -1,0 +1,189 @@
+//! Clients' writes on their way into the leader's log: offered to ourselves or passed on, and those that other
+//! members pass on to us.
+//!
+//! What may be said of each is in [`client_writes`](crate::client_writes), what makes a forwarded one
+//! at-most-once in [`forwards`](crate::forwards); docs/protocol.md tells it in one piece.
+
+use bytes::Bytes;
+use tenure_raft::{NodeId, ProposeError, RoleKind, Term};
+use tenure_store::Command;
+
+use super::Replica;
+use crate::Identity;
+use crate::client_writes::Attempt;
+use crate::command::{self, Origin};
+use crate::forwards::Fate;
+use crate::job::{Failure, Job, Reply, RequestId};
+use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+
+/// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
+/// not committed, is lower.
+const MAX_WAITING_BYTES: usize = 256 << 20;
+
+impl Replica {
+    /// Takes a write into the books, or says why not: certainly not done.
+    pub(super) fn take_write(&mut self, request: RequestId, command: &Command) -> Result<(), Failure> {
+        if self.writes.len() >= self.options.max_requests || self.writes.bytes() >= MAX_WAITING_BYTES {
+            return Err(Failure::TooManyRequests);
+        }
+        let Identity { member_id: member, boot, .. } = self.identity;
+        let command = command::encode(Origin { member, boot, attempt: 0 }, command);
+        if command.len() > self.options.raft.max_command_bytes {
+            return Err(Failure::TooLarge);
+        }
+        let deadline = self.now.after(self.options.request_timeout_us);
+        self.writes.insert(self.now, deadline, request, command);
+        Ok(())
+    }
+
+    /// Offers what is parked to the leader: ourselves, or another.
+    pub(super) fn offer_writes(&mut self) {
+        let Some(leader_id) = self.node.leader_id() else { return };
+        let term = self.node.current_term();
+        let attempts = self.writes.offer(self.now, term);
+        if leader_id == self.node.id() {
+            for attempt in attempts {
+                self.propose(&attempt);
+            }
+        } else {
+            let repeated = self.writes.repeat(self.now, term, self.options.read_retry_us);
+            self.forward(leader_id, term, repeated);
+            self.forward(leader_id, term, attempts);
+        }
+    }
+
+    fn propose(&mut self, attempt: &Attempt) {
+        match self.node.propose(self.now, attempt.command.clone()) {
+            Ok(_) => {}
+            // It entered no log: certainly not done, and it may be tried again.
+            Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. }) => {
+                let later = self.now.after(self.options.forward_retry_us);
+                self.writes.refused(attempt.number, later);
+            }
+            Err(ProposeError::TooManyUncommitted { .. }) => {
+                self.fail_write(attempt.request, Failure::TooManyRequests);
+            }
+            Err(ProposeError::TooLarge { .. }) => self.fail_write(attempt.request, Failure::TooLarge),
+        }
+    }
+
+    fn fail_write(&mut self, request: RequestId, failure: Failure) {
+        self.writes.remove(request);
+        self.reply(request, Reply::Failed(failure));
+    }
+
+    fn forward(&mut self, leader_id: NodeId, term: Term, attempts: Vec<Attempt>) {
+        let oldest_attempt = self.writes.oldest_attempt();
+        let boot = self.identity.boot;
+        let mut commands = Vec::new();
+        let mut bytes = 0;
+        let mut messages = Vec::new();
+        for attempt in attempts {
+            if bytes > 0 && bytes + attempt.command.len() > self.options.max_forward_bytes {
+                messages.push(std::mem::take(&mut commands));
+                bytes = 0;
+            }
+            bytes += attempt.command.len();
+            commands.push(attempt.command);
+        }
+        if !commands.is_empty() {
+            messages.push(commands);
+        }
+        for commands in messages {
+            let message = PeerMessage::Forward(Forward { term, boot, oldest_attempt, commands });
+            self.jobs.push_back(Job::Send { to: leader_id, message });
+        }
+    }
+
+    /// A member passes writes on to us, as the leader of a term.
+    pub(super) fn on_forward(&mut self, from: NodeId, forward: Forward) {
+        let Forward { term, boot, oldest_attempt, commands } = forward;
+        let leads = self.node.role() == RoleKind::Leader && self.node.current_term() == term;
+        if leads {
+            self.forwards.lead(term);
+        }
+        if !self.forwards.begin(term, from, boot, oldest_attempt) {
+            return;
+        }
+        let mut refused = Vec::new();
+        for command in commands {
+            let Some(origin) = command::decode_origin(&command) else { continue };
+            if (origin.member, origin.boot) != (from, boot) {
+                continue;
+            }
+            if let Some(why) = self.take_forwarded(origin, command, leads) {
+                refused.push((origin.attempt, why));
+            }
+        }
+        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded] {
+            let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
+            self.refuse_forward(from, term, boot, attempts.collect(), why);
+        }
+    }
+
+    /// Takes a forwarded write into the log, if that has not been done, and returns why it is refused, if it
+    /// is. Of the same attempt always the same is said.
+    fn take_forwarded(&mut self, origin: Origin, command: Bytes, leads: bool) -> Option<ForwardRefusal> {
+        let Origin { member, attempt, .. } = origin;
+        match self.forwards.fate(member, attempt) {
+            Fate::New => {}
+            Fate::Refused(why) => return Some(why),
+            Fate::Taken | Fate::Over => return None,
+        }
+        // Checked before it enters the log: there, every member has to execute it.
+        if !self.forwards.has_room(member, self.options.max_requests) || command::decode(&command).is_none() {
+            return None;
+        }
+        // The term that it was for is over here, for good: another one that this member may lead is not meant.
+        let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
+        let why = match proposed {
+            Some(Ok(_)) => {
+                self.forwards.take(member, attempt);
+                return None;
+            }
+            None | Some(Err(ProposeError::NotLeader { .. } | ProposeError::TransferInProgress { .. })) => {
+                ForwardRefusal::NotLeader
+            }
+            Some(Err(ProposeError::TooManyUncommitted { .. } | ProposeError::TooLarge { .. })) => {
+                ForwardRefusal::Overloaded
+            }
+        };
+        self.forwards.refuse(member, attempt, why);
+        Some(why)
+    }
+
+    fn refuse_forward(&mut self, to: NodeId, term: Term, boot: u64, attempts: Vec<u64>, why: ForwardRefusal) {
+        if !attempts.is_empty() {
+            let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
+            self.jobs.push_back(Job::Send { to, message });
+        }
+    }
+
+    /// Definite: the attempts entered no log and never will.
+    pub(super) fn on_forward_refused(&mut self, refused: &ForwardRefused) {
+        if refused.boot != self.identity.boot {
+            return;
+        }
+        for &attempt in &refused.attempts {
+            match refused.why {
+                ForwardRefusal::NotLeader => {
+                    let later = self.now.after(self.options.forward_retry_us);
+                    self.writes.refused(attempt, later);
+                }
+                ForwardRefusal::Overloaded => {
+                    if let Some(request) = self.writes.request_of(attempt) {
+                        self.fail_write(request, Failure::TooManyRequests);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A message with these writes has certainly not left.
+    pub(super) fn on_forward_not_sent(&mut self, forward: &Forward) {
+        let later = self.now.after(self.options.forward_retry_us);
+        for origin in forward.commands.iter().filter_map(command::decode_origin) {
+            self.writes.not_sent(origin.attempt, later);
+        }
+    }
+}
