@@ -1,18 +1,18 @@
 //! The KV service. Each call is four steps: check, ask, map the error, fill in the header.
 
-use bytes::Bytes;
 use prost::Message;
 use tenure_api::pb::etcdserverpb as pb;
 use tenure_api::pb::etcdserverpb::kv_server::Kv;
 use tenure_api::{ApiError, Responder, check_range_stream};
 use tenure_store::{
-    Command, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, Rejection, RequestOp, Snapshot,
-    TxnRequest,
+    Command, DeleteRangeRequest, PutRequest, RangeRequest, Rejection, RequestOp, Snapshot, TxnRequest,
 };
-use tonic::codegen::tokio_stream;
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::handle::{Executed, Handle};
+use crate::range_chunks::RangeChunks;
 
 /// The KV service.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Kv for KvService {
         Ok(Response::new(responder.range(response)))
     }
 
-    type RangeStreamStream = tokio_stream::Iter<RangeChunks>;
+    type RangeStreamStream = ReceiverStream<Result<pb::RangeStreamResponse, Status>>;
 
     async fn range_stream(
         &self,
@@ -100,9 +100,34 @@ impl Kv for KvService {
         let request = RangeRequest::from(request);
         check_range_stream(&request)?;
         let (state, responder) = self.state(is_serializable).await?;
-        let max_chunk_bytes = self.handle.shared.max_request_bytes;
-        let chunks = RangeChunks::new(state, request, responder, max_chunk_bytes)?;
-        Ok(Response::new(tokio_stream::iter(chunks)))
+        let is_small = is_small_range(&state, &request);
+        let mut chunks = RangeChunks::new(state, request, responder, self.handle.shared.max_request_bytes);
+        let read_on =
+            move |mut chunks: RangeChunks| off_thread(is_small, move || chunks.read_page().map(|()| chunks));
+        // What is wrong with the request shows at once, as an error of the call.
+        chunks = read_on(chunks).await?;
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                while let Some(chunk) = chunks.next() {
+                    if sender.send(Ok(chunk)).await.is_err() {
+                        return;
+                    }
+                }
+                if chunks.is_over() {
+                    return;
+                }
+                match read_on(chunks).await {
+                    Ok(read) => chunks = read,
+                    Err(error) => {
+                        // Whoever asked may be gone.
+                        let _ = sender.send(Err(error.into())).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -165,6 +190,11 @@ impl KvService {
     }
 }
 
+fn is_small_range(state: &Snapshot, request: &RangeRequest) -> bool {
+    // In the past there may be any number of keys that are gone by now.
+    request.range_end.is_empty() || (state.key_count() <= MAX_INLINE_KEYS && request.revision <= 0)
+}
+
 /// A read of many keys must not hold up the heartbeats.
 async fn off_thread<T: Send + 'static>(
     is_small: bool,
@@ -180,95 +210,4 @@ async fn off_thread<T: Send + 'static>(
 
 fn wrong_answer() -> Status {
     Status::internal("the store answered another request")
-}
-
-/// A range in pieces, all of the same revision. The last one has the header, the count and `more`.
-pub(crate) struct RangeChunks {
-    state: Snapshot,
-    /// What is left: from the next key on.
-    request: RangeRequest,
-    /// How many keys the client still wants; negative for all.
-    left: i64,
-    count: i64,
-    responder: Responder,
-    chunk_keys: i64,
-    max_chunk_bytes: usize,
-    is_over: bool,
-}
-
-/// As etcd: ten keys first, then as many as make a chunk of about the largest request.
-const FIRST_CHUNK_KEYS: i64 = 10;
-
-impl RangeChunks {
-    fn new(
-        state: Snapshot,
-        mut request: RangeRequest,
-        responder: Responder,
-        max_chunk_bytes: usize,
-    ) -> Result<RangeChunks, ApiError> {
-        if request.revision <= 0 {
-            request.revision = state.revision();
-        }
-        let counting = RangeRequest { count_only: true, ..request.clone() };
-        let count = state.range(&counting)?.count;
-        let left = if request.limit > 0 { request.limit } else { -1 };
-        let chunk_keys = FIRST_CHUNK_KEYS;
-        Ok(RangeChunks {
-            state,
-            request,
-            left,
-            count,
-            responder,
-            chunk_keys,
-            max_chunk_bytes,
-            is_over: false,
-        })
-    }
-
-    fn next_chunk(&mut self) -> Result<pb::RangeStreamResponse, ApiError> {
-        let wanted = if self.left < 0 { self.chunk_keys } else { self.chunk_keys.min(self.left) };
-        self.request.limit = wanted;
-        let mut response = self.state.range(&self.request)?;
-        let taken = response.kvs.len() as i64;
-        self.left -= if self.left < 0 { 0 } else { taken };
-        let is_last = self.request.count_only || !response.more || self.left == 0;
-        let has_more = response.more;
-        if let (false, Some(last)) = (is_last, response.kvs.last()) {
-            // The next key in order is the last one with a zero byte.
-            let mut next = last.key.to_vec();
-            next.push(0);
-            self.request.key = Bytes::from(next);
-        }
-        self.adapt(&response);
-        self.is_over = is_last;
-        response.more = is_last && has_more;
-        response.count = if is_last { self.count } else { 0 };
-        let mut range_response = self.responder.range(response);
-        if !is_last {
-            range_response.header = None;
-        }
-        Ok(pb::RangeStreamResponse { range_response: Some(range_response) })
-    }
-
-    fn adapt(&mut self, response: &RangeResponse) {
-        let bytes: usize = response.kvs.iter().map(|pair| pair.key.len() + pair.value.len()).sum();
-        if bytes < self.max_chunk_bytes / 2 {
-            self.chunk_keys = self.chunk_keys.saturating_mul(2);
-        } else if bytes > self.max_chunk_bytes {
-            self.chunk_keys = (self.chunk_keys / 2).max(1);
-        }
-    }
-}
-
-impl Iterator for RangeChunks {
-    type Item = Result<pb::RangeStreamResponse, Status>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        let chunk = self.next_chunk();
-        self.is_over |= chunk.is_err();
-        Some(chunk.map_err(Status::from))
-    }
 }

@@ -26,6 +26,7 @@ mod kv;
 mod maintenance;
 mod metrics;
 mod peer;
+mod range_chunks;
 mod serve;
 mod url;
 mod version;

@@ -116,11 +116,8 @@ impl Metrics {
     }
 
     pub(crate) fn on_event(&self, event: &Event) {
-        match event {
-            Event::BecameLeader { .. } | Event::BecameFollower { leader_id: Some(_), .. } => {
-                self.inner.all.leader_changes.inc();
-            }
-            _ => {}
+        if matches!(event, Event::BecameLeader { .. } | Event::BecameFollower { leader_id: Some(_), .. }) {
+            self.inner.all.leader_changes.inc();
         }
     }
 
