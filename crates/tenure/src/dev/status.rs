@@ -1,4 +1,5 @@
-//! How the cluster is, in one line: who leads, the term, what is committed, how fast it grows, who answers.
+//! How the cluster is, in one line of less than 80 characters: who leads, the term, what is committed, how
+//! fast it grows, who does not answer.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -111,9 +112,9 @@ impl fmt::Display for Seen {
             Some(leader) => write!(f, "{leader} leads term {raft_term}")?,
             None => write!(f, "no leader, term {raft_term}")?,
         }
-        write!(f, " | commit {commit_index} | revision {revision} | {writes_per_second:.0} writes/s | ")?;
+        write!(f, ", commit {commit_index}, revision {revision}, {writes_per_second:.0} writes/s, ")?;
         match &self.silent[..] {
-            [] => write!(f, "all members answer"),
+            [] => write!(f, "all up"),
             silent => write!(f, "no answer: {}", silent.join(", ")),
         }
     }
@@ -182,7 +183,7 @@ mod tests {
     fn the_line_says_who_leads_and_how_far_they_are() {
         let seen =
             seen_in(&[Some(answer(1, 2, 5, 10)), Some(answer(2, 2, 5, 12)), Some(answer(3, 2, 5, 11))]);
-        let expected = "n2 leads term 5 | commit 15 | revision 12 | 0 writes/s | all members answer";
+        let expected = "n2 leads term 5, commit 15, revision 12, 0 writes/s, all up";
         assert_eq!(seen.to_string(), expected);
     }
 
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn a_leader_that_does_not_answer_is_not_named() {
         let seen = seen_in(&[Some(answer(1, 2, 5, 10)), None, Some(answer(3, 2, 5, 10))]);
-        assert!(seen.to_string().starts_with("no leader, term 5 "), "{seen}");
+        assert!(seen.to_string().starts_with("no leader, term 5, "), "{seen}");
         assert!(seen.to_string().ends_with("no answer: n2"), "{seen}");
         assert!(seen_in(&[None, None, None]).to_string().ends_with("no answer: n1, n2, n3"));
     }
