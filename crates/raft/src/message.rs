@@ -83,6 +83,12 @@ pub enum Message {
         /// The round of the heartbeat.
         round: Round,
     },
+    /// "This much is committed", when there are no entries to say it with. Never answered: it may be lost, for
+    /// the next append or heartbeat says the same.
+    CommitNotice {
+        /// As in a heartbeat: no further than the receiver is known to hold the leader's log.
+        commit_index: Index,
+    },
     /// A chunk of a snapshot (paper §7).
     InstallSnapshot {
         /// What the snapshot stands for.
@@ -151,7 +157,8 @@ pub enum SnapshotReply {
 }
 
 impl Message {
-    /// Whether a server may answer this: a reply is never answered, so two servers cannot talk for ever.
+    /// Whether a server may answer this: a reply is never answered, so two servers cannot talk for ever. Nor
+    /// is a notice.
     pub fn is_request(&self) -> bool {
         match self {
             Message::PreVote { .. }
@@ -161,7 +168,8 @@ impl Message {
             | Message::InstallSnapshot { .. }
             | Message::TimeoutNow
             | Message::ReadIndex { .. } => true,
-            Message::PreVoteReply { .. }
+            Message::CommitNotice { .. }
+            | Message::PreVoteReply { .. }
             | Message::RequestVoteReply { .. }
             | Message::AppendEntriesReply(_)
             | Message::HeartbeatReply { .. }
@@ -176,6 +184,7 @@ impl Message {
             self,
             Message::AppendEntries { .. }
                 | Message::Heartbeat { .. }
+                | Message::CommitNotice { .. }
                 | Message::InstallSnapshot { .. }
                 | Message::TimeoutNow
         )
@@ -185,7 +194,10 @@ impl Message {
     pub fn is_bulk(&self) -> bool {
         matches!(
             self,
-            Message::AppendEntries { .. } | Message::AppendEntriesReply(_) | Message::InstallSnapshot { .. }
+            Message::AppendEntries { .. }
+                | Message::AppendEntriesReply(_)
+                | Message::CommitNotice { .. }
+                | Message::InstallSnapshot { .. }
         )
     }
 }
@@ -218,6 +230,7 @@ impl fmt::Display for Message {
                 write!(f, "Heartbeat commit {commit_index} round {}", round.0)
             }
             Message::HeartbeatReply { round } => write!(f, "HeartbeatReply round {}", round.0),
+            Message::CommitNotice { commit_index } => write!(f, "CommitNotice {commit_index}"),
             Message::InstallSnapshot { snapshot, offset, data, done } => {
                 let end = if *done { " done" } else { "" };
                 let Snapshot { last_included, configuration } = snapshot;

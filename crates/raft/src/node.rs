@@ -343,6 +343,7 @@ impl Node {
             Message::AppendEntriesReply(reply) => self.on_append_reply(from, reply),
             Message::Heartbeat { commit_index, round } => self.on_heartbeat(from, commit_index, round),
             Message::HeartbeatReply { round } => self.on_heartbeat_reply(from, round),
+            Message::CommitNotice { commit_index } => self.on_commit_notice(commit_index),
             Message::InstallSnapshot { snapshot, offset, data, done } => {
                 self.on_install_snapshot(from, snapshot, offset, data, done);
             }
@@ -377,6 +378,7 @@ impl Node {
             | Message::RequestVoteReply { .. }
             | Message::AppendEntriesReply(_)
             | Message::HeartbeatReply { .. }
+            | Message::CommitNotice { .. }
             | Message::InstallSnapshotReply { .. }
             | Message::ReadIndexReply { .. } => return,
         };

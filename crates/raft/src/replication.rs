@@ -87,7 +87,7 @@ impl Node {
         };
         let streaming = matches!(progress.state, ProgressState::Replicate { .. });
         if streaming && progress.next_index > self.log.last_index() {
-            return commit_notice(progress, &self.log);
+            return commit_notice(progress, self.log.commit_index);
         }
         let first = progress.next_index;
         let Some(entries) = self.log.recent_slice(first, self.options.max_append_bytes) else {
@@ -273,18 +273,15 @@ impl Node {
     }
 }
 
-/// An append without entries that only moves the commit index: followers answer clients of their own, and
-/// would otherwise learn of it with the next entry or heartbeat. It hangs on an entry that the follower is
-/// known to have.
-fn commit_notice(progress: &mut Progress, log: &crate::RaftLog) -> Option<Message> {
-    let commit = log.commit_index().min(progress.match_index);
-    if commit <= progress.sent_commit {
+/// Followers answer clients of their own, and would otherwise learn with the next entry or heartbeat what is
+/// committed.
+fn commit_notice(progress: &mut Progress, commit_index: Index) -> Option<Message> {
+    let commit_index = commit_index.min(progress.match_index);
+    if commit_index <= progress.sent_commit {
         return None;
     }
-    let prev = EntryId { term: log.term_at(progress.match_index)?, index: progress.match_index };
-    progress.sent_commit = commit;
-    let slice = LogSlice::parse(prev, Vec::new()).expect("an empty slice is contiguous");
-    Some(Message::AppendEntries { slice, leader_commit: log.commit_index() })
+    progress.sent_commit = commit_index;
+    Some(Message::CommitNotice { commit_index })
 }
 
 /// The follower's side.
@@ -362,10 +359,14 @@ impl Node {
     }
 
     pub(crate) fn on_heartbeat(&mut self, leader: NodeId, commit_index: Index, round: Round) {
+        self.on_commit_notice(commit_index);
+        self.send(leader, Message::HeartbeatReply { round });
+    }
+
+    pub(crate) fn on_commit_notice(&mut self, commit_index: Index) {
         if !self.is_installing() {
             self.follow_commit(commit_index.min(self.log.last_index()));
         }
-        self.send(leader, Message::HeartbeatReply { round });
     }
 
     /// The leader says how far it is safe to apply (SOURCES M9). A late message says less than we know.

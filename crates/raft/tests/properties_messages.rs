@@ -107,6 +107,7 @@ fn request() -> BoxedStrategy<Message> {
         2 => (snapshot(), prop_oneof![Just(0), number()], any::<bool>()).prop_map(|(snapshot, offset, done)| {
             Message::InstallSnapshot { snapshot, offset, data: Bytes::from_static(b"abc"), done }
         }),
+        1 => index().prop_map(|commit_index| Message::CommitNotice { commit_index }),
         1 => Just(Message::TimeoutNow),
         1 => number().prop_map(|read| Message::ReadIndex { read: ReadId(read) }),
     ].boxed()

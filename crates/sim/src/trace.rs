@@ -144,6 +144,7 @@ fn facts_of_raft(message: &Message) -> [u64; 3] {
         Message::AppendEntriesReply(AppendReply::Rejected { prev, hint }) => [7, prev.index.0, hint.index.0],
         Message::Heartbeat { commit_index, round } => [8, commit_index.0, round.0],
         Message::HeartbeatReply { round } => [9, round.0, 0],
+        Message::CommitNotice { commit_index } => [16, commit_index.0, 0],
         Message::InstallSnapshot { snapshot, offset, .. } => [10, snapshot.last_included.index.0, *offset],
         Message::InstallSnapshotReply { reply: SnapshotReply::Received { next_offset }, .. } => {
             [11, *next_offset, 0]

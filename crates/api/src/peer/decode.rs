@@ -131,6 +131,7 @@ fn parse_message(message: pb::raft::Message) -> Result<Message, DecodeError> {
             Message::Heartbeat { commit_index: index(message.commit_index)?, round: Round(message.round) }
         }
         Pb::HeartbeatReply(message) => Message::HeartbeatReply { round: Round(message.round) },
+        Pb::CommitNotice(message) => Message::CommitNotice { commit_index: index(message.commit_index)? },
         Pb::InstallSnapshot(message) => parse_install_snapshot(message)?,
         Pb::InstallSnapshotReply(message) => parse_install_snapshot_reply(message)?,
         Pb::TimeoutNow(pb::TimeoutNow {}) => Message::TimeoutNow,

@@ -111,6 +111,9 @@ fn message(message: &Message) -> pb::raft::Message {
             Pb::Heartbeat(pb::Heartbeat { commit_index: commit_index.0, round: round.0 })
         }
         Message::HeartbeatReply { round } => Pb::HeartbeatReply(pb::HeartbeatReply { round: round.0 }),
+        Message::CommitNotice { commit_index } => {
+            Pb::CommitNotice(pb::CommitNotice { commit_index: commit_index.0 })
+        }
         Message::InstallSnapshot { snapshot, offset, data, done } => {
             let Snapshot { last_included, configuration } = snapshot;
             Pb::InstallSnapshot(pb::InstallSnapshot {

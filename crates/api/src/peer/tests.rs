@@ -118,6 +118,7 @@ fn any_raft_message() -> impl Strategy<Value = Message> {
         (any_index(), any::<u64>())
             .prop_map(|(commit_index, round)| Message::Heartbeat { commit_index, round: Round(round) }),
         any::<u64>().prop_map(|round| Message::HeartbeatReply { round: Round(round) }),
+        any_index().prop_map(|commit_index| Message::CommitNotice { commit_index }),
         (snapshot, 0_u64..1 << 50, any_bytes(300), any::<bool>()).prop_map(
             |(snapshot, offset, data, done)| Message::InstallSnapshot { snapshot, offset, data, done }
         ),
@@ -361,6 +362,8 @@ fn what_could_break_the_core_is_refused() {
     assert_eq!(decoded(pb::frame::Body::Raft(empty)), missing("a Raft message"));
 
     let far = Pb::Heartbeat(pb::Heartbeat { commit_index: u64::MAX, round: 0 });
+    assert_eq!(decoded_raft(far), Err(DecodeError::OutOfRange("an index")));
+    let far = Pb::CommitNotice(pb::CommitNotice { commit_index: u64::MAX });
     assert_eq!(decoded_raft(far), Err(DecodeError::OutOfRange("an index")));
     let no_place = Some(pb::EntryId { term: 3, index: 0 });
     let vote = Pb::RequestVote(pb::RequestVote { last: no_place, leadership_transfer: false });

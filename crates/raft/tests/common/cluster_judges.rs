@@ -84,7 +84,7 @@ impl Judges {
                 self.on_vote(*term, *from, *to);
             }
             Message::RequestVote { .. } => self.on_vote(*term, *from, *from),
-            Message::AppendEntries { .. } | Message::Heartbeat { .. } => {
+            Message::AppendEntries { .. } | Message::Heartbeat { .. } | Message::CommitNotice { .. } => {
                 assert_eq!(self.leader_of(*term), Some(*from), "only the leader of a term sends {message}");
             }
             Message::AppendEntriesReply(AppendReply::Accepted { match_index }) => {

@@ -176,6 +176,7 @@ fn payload_bytes(message: &Message) -> usize {
         | Message::AppendEntriesReply(_)
         | Message::Heartbeat { .. }
         | Message::HeartbeatReply { .. }
+        | Message::CommitNotice { .. }
         | Message::InstallSnapshotReply { .. }
         | Message::TimeoutNow
         | Message::ReadIndex { .. }

@@ -84,6 +84,7 @@ impl History {
             | Message::AppendEntriesReply(AppendReply::Rejected { .. })
             | Message::Heartbeat { .. }
             | Message::HeartbeatReply { .. }
+            | Message::CommitNotice { .. }
             | Message::InstallSnapshot { .. }
             | Message::InstallSnapshotReply { reply: SnapshotReply::Received { .. }, .. }
             | Message::TimeoutNow

@@ -470,6 +470,7 @@ fn is_of_election(envelope: &Envelope) -> bool {
         | Message::AppendEntriesReply(_)
         | Message::Heartbeat { .. }
         | Message::HeartbeatReply { .. }
+        | Message::CommitNotice { .. }
         | Message::InstallSnapshot { .. }
         | Message::InstallSnapshotReply { .. }
         | Message::TimeoutNow

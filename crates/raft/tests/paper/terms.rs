@@ -22,6 +22,7 @@ fn one_of_each() -> Vec<Message> {
         Message::AppendEntriesReply(AppendReply::Rejected { prev: id(1, 1), hint: id(0, 0) }),
         Message::Heartbeat { commit_index: Index(1), round },
         Message::HeartbeatReply { round },
+        Message::CommitNotice { commit_index: Index(1) },
         Message::InstallSnapshot { snapshot, offset: 0, data: "x".into(), done: true },
         Message::InstallSnapshotReply {
             last_included: id(1, 1),
