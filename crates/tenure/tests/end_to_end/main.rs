@@ -13,6 +13,7 @@ mod cluster;
 mod commands;
 mod dev;
 mod garbage;
+mod http;
 mod kills;
 mod load;
 mod ports;
