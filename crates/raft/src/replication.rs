@@ -195,7 +195,7 @@ impl Node {
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         let ProgressState::Replicate { refilled, .. } = &mut progress.state else { return };
         let old_news =
-            refilled.is_some_and(|(at, when)| have.index <= at && now.since_us(when) < patience_us);
+            refilled.is_some_and(|(at, when)| have.index < at && now.since_us(when) < patience_us);
         if old_news {
             return;
         }
@@ -386,16 +386,6 @@ impl Node {
         let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
         let answering = leader.progress.values().filter(|progress| progress.last_heard >= alive_since);
         answering.map(|progress| progress.match_index.next()).min()
-    }
-
-    /// Whether a snapshot is on its way to a follower that still answers, so that the caller can keep it and
-    /// the log behind it for a while.
-    pub fn is_sending_snapshot(&self) -> bool {
-        let Role::Leader(leader) = &self.role else { return false };
-        let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
-        leader.progress.values().any(|progress| {
-            progress.last_heard >= alive_since && matches!(progress.state, ProgressState::Snapshot { .. })
-        })
     }
 
     /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.

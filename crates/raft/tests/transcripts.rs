@@ -53,6 +53,7 @@ transcripts! {
     a_deposed_leader_does_not_answer_reads
     a_doubled_vote_counts_once
     a_follower_reads_with_an_index_of_its_leader
+    a_hole_behind_a_filled_one_is_filled_too
     a_joint_configuration_needs_both_halves
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
