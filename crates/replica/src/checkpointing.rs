@@ -35,11 +35,11 @@ impl Checkpointing {
         self.bytes_since += entry_bytes as u64;
     }
 
-    /// Whether the state is to be written now. While the last checkpoint `is_sending`, a new one would take
-    /// its place and that of the log behind it, and the follower would have to begin anew.
-    pub(crate) fn is_due(&self, store: &Store, is_sending: bool, options: &Options) -> bool {
+    /// Whether the state is to be written now. It waits longer if the log `is_held` by a follower that needs
+    /// it.
+    pub(crate) fn is_due(&self, store: &Store, is_held: bool, options: &Options) -> bool {
         let entries = store.applied_index() - self.covered_index;
-        let delay = if is_sending { options.max_checkpoint_delay } else { 1 };
+        let delay = if is_held { options.max_checkpoint_delay } else { 1 };
         let is_wanted = entries >= options.checkpoint_entries.saturating_mul(delay)
             || (entries > 0 && self.bytes_since >= options.checkpoint_bytes.saturating_mul(delay));
         is_wanted && self.is_worth_it() && !self.is_running
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_is_being_sent_is_overtaken_late() {
+    fn a_checkpoint_waits_for_a_follower_but_not_for_ever() {
         let options = Options { checkpoint_entries: 10, max_checkpoint_delay: 4, ..Options::default() };
         let mut store = Store::new();
         let mut checkpointing = Checkpointing::covered(&store);

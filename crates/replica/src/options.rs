@@ -22,9 +22,10 @@ pub struct Options {
     pub checkpoint_entries: u64,
     /// …or this many bytes of entries, whichever comes first.
     pub checkpoint_bytes: u64,
-    /// While a follower is sent a checkpoint the next one waits, until the log has grown by this many times
-    /// as much as would have been enough. (Otherwise a transfer that takes longer than two checkpoints are
-    /// apart would never come to an end: each time it would find itself overtaken.)
+    /// While a follower that answers is so far behind that the next checkpoint would have the log forget what
+    /// it needs, that checkpoint waits, until the log has grown by this many times as much as would have been
+    /// enough. (Otherwise a follower that takes longer to be sent a checkpoint than two of them are apart would
+    /// never catch up: each time it would find itself overtaken.)
     pub max_checkpoint_delay: u64,
     /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
     pub catch_up_entries: u64,

@@ -437,10 +437,16 @@ impl Replica {
     // ---- Checkpoints and the log --------------------------------------------------------------------
 
     fn checkpoint_if_due(&mut self) {
-        let is_sending = self.node.is_sending_snapshot();
-        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_sending, &self.options) {
+        let is_held = self.is_log_needed();
+        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_held, &self.options) {
             self.take_checkpoint();
         }
+    }
+
+    /// Whether a follower that answers needs entries that would go with a checkpoint taken now.
+    fn is_log_needed(&self) -> bool {
+        let kept_from = self.store.applied_index().saturating_sub(self.options.catch_up_entries);
+        self.node.oldest_needed_index().is_some_and(|needed| needed.0 <= kept_from)
     }
 
     /// Starts a checkpoint of the applied state.
