@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Once;
 use std::thread;
 
 use rustix::process::Signal;
@@ -44,6 +45,7 @@ impl Cluster {
 
     /// `count` members that have not been started.
     pub(crate) fn of(count: u16, flags: &[&str]) -> Cluster {
+        settle();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = free_ports(2 * count);
         let members: Vec<_> = (0..count)
@@ -136,6 +138,13 @@ impl Cluster {
         .await;
         assert!(state.windows(2).all(|pair| pair[0] == pair[1]), "hashes at {applied} differ: {state:?}");
     }
+}
+
+/// What the compiler wrote may still be on its way to the disk, and a member's first sync would wait for all
+/// of it, for longer than elections do.
+fn settle() {
+    static SETTLED: Once = Once::new();
+    SETTLED.call_once(rustix::fs::sync);
 }
 
 impl Drop for Cluster {

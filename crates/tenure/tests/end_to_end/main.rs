@@ -23,7 +23,7 @@ mod restarts;
 use std::time::{Duration, Instant};
 
 /// How long a test waits before it gives up: far more than anything takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Asks again and again until there is an answer.
