@@ -32,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What happens to the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Blow {
+    /// Nothing: the longest silence that machine and disk make by themselves, to hold the others against.
+    None,
     /// `kill -9`.
     Kill,
     /// The process stands still, its connections stay open.
@@ -41,21 +43,23 @@ pub(crate) enum Blow {
 }
 
 impl Blow {
-    pub(crate) const ALL: [Blow; 3] = [Blow::Kill, Blow::Stop, Blow::Terminate];
+    pub(crate) const ALL: [Blow; 4] = [Blow::None, Blow::Kill, Blow::Stop, Blow::Terminate];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Blow::None => "nothing",
             Blow::Kill => "SIGKILL",
             Blow::Stop => "SIGSTOP",
             Blow::Terminate => "SIGTERM",
         }
     }
 
-    fn signal(self) -> Signal {
+    fn signal(self) -> Option<Signal> {
         match self {
-            Blow::Kill => Signal::KILL,
-            Blow::Stop => Signal::STOP,
-            Blow::Terminate => Signal::TERM,
+            Blow::None => None,
+            Blow::Kill => Some(Signal::KILL),
+            Blow::Stop => Some(Signal::STOP),
+            Blow::Terminate => Some(Signal::TERM),
         }
     }
 }
@@ -67,11 +71,14 @@ pub(crate) async fn measure(cluster: &mut Cluster, blow: Blow) -> Result<Duratio
     let acknowledged = Rc::new(RefCell::new(Vec::new()));
     let mut probes = start_probes(cluster, leader, &acknowledged).await?;
     tokio::time::sleep(BEFORE).await;
-    cluster.signal(leader, blow.signal())?;
+    if let Some(signal) = blow.signal() {
+        cluster.signal(leader, signal)?;
+    }
     let struck = Instant::now();
     let gap = await_gap(struck, &acknowledged).await;
     probes.shutdown().await;
     match blow {
+        Blow::None => {}
         Blow::Kill | Blow::Terminate => cluster.restart(leader).await?,
         Blow::Stop => cluster.signal(leader, Signal::CONT)?,
     }

@@ -41,7 +41,7 @@ pub(crate) fn text(results: &Results) -> String {
     writeln!(out, "longest time without an acknowledged write").expect("a string takes everything");
     for blow in Blow::ALL {
         let of = |system: &SystemResults| median(system.gaps_ms.get(&blow).into_iter().flatten().copied());
-        let label = format!("{} of the leader, ms", blow.name());
+        let label = format!("after {} to the leader, ms", blow.name());
         let values: Vec<_> = results.systems.iter().map(|(_, system)| of(system)).collect();
         row(&mut out, &label, &values);
     }
@@ -112,10 +112,10 @@ mod tests {
         };
         let mut results = Results { systems: vec![("tenure", system(120.0)), ("etcd", system(1000.0))] };
         let line = |text: &str| text.lines().find(|line| line.contains("SIGKILL")).map(str::to_owned);
-        let expected = "  SIGKILL of the leader, ms              120        1000        0.12";
+        let expected = "  after SIGKILL to the leader, ms         120        1000        0.12";
         assert_eq!(line(&text(&results)).as_deref(), Some(expected));
         results.systems.pop();
-        let expected = "  SIGKILL of the leader, ms              120";
+        let expected = "  after SIGKILL to the leader, ms         120";
         assert_eq!(line(&text(&results)).as_deref(), Some(expected));
     }
 }
