@@ -28,6 +28,8 @@ pub(crate) enum Event {
     Act { client: usize },
     /// It is time for a fault of some kind.
     Fault(FaultKind),
+    /// A new leader is hit.
+    Ambush { member: usize, start: u64 },
     /// A member crashes.
     Crash { member: usize, start: u64, crash: Crash },
     /// A member that is down starts.

@@ -241,7 +241,15 @@ impl World {
             format_args!("{} {event}", it.id),
         );
         match event {
-            RaftEvent::BecameLeader { term, .. } => self.judges.on_leader(node, *term),
+            RaftEvent::BecameLeader { term, .. } => {
+                self.judges.on_leader(node, *term)?;
+                let start = it.start;
+                let (network_us, disk_us) = (self.network.delay_us(), self.plan.disks.mean_sync_us);
+                if let Some(in_us) = self.nemesis.ambush_in_us(network_us, disk_us) {
+                    self.add_in(in_us, Event::Ambush { member, start });
+                }
+                Ok(())
+            }
             RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit),
             RaftEvent::SnapshotInstalled { last_included } => self.judges.on_installed(it.id, *last_included),
             RaftEvent::BecameFollower { .. }

@@ -99,6 +99,16 @@ impl Nemesis {
         self.random.chance(self.plan.mid_job_ppm)
     }
 
+    /// Whether a leader that was just elected is hit, and how soon.
+    pub(crate) fn ambush_in_us(&mut self, network_us: u64, disk_us: u64) -> Option<u64> {
+        if self.is_over || !self.random.chance(self.plan.ambush_ppm) {
+            return None;
+        }
+        // While its first entry is on its way: to the followers, to a disk, or back.
+        let mean_us = self.random.pick(&[network_us, disk_us, 2 * network_us + disk_us]);
+        Some(self.random.exponential(mean_us))
+    }
+
     /// Whether a recovery will be interrupted.
     pub(crate) fn interrupts_recovery(&mut self) -> bool {
         !self.is_over && self.random.chance(self.plan.recovery_crash_ppm)
@@ -125,17 +135,26 @@ impl Nemesis {
         let members = self.members;
         let victim = self.victim(leader);
         let cut = match self.random.below(5) {
-            0 => Cut::muted(members, &[victim]),
-            1 => Cut::deafened(members, &[victim]),
-            2 if members > 2 => {
+            0 if members > 2 => {
                 let mut others: Vec<usize> = (0..members).filter(|&member| member != victim).collect();
                 let side = others.split_off(1 + self.random.below(others.len() as u64 - 1) as usize);
                 Cut::bridge(members, victim, &side)
             }
-            3 => Cut::split(members, &[victim]),
-            _ => Cut::split(members, &self.side()),
+            1 => Cut::split(members, &self.side()),
+            _ => return Some(self.isolation(victim)),
         };
         Some((cut, self.random.exponential(self.plan.mean_partition_us)))
+    }
+
+    /// Everything between one member and the others, and how long it is cut.
+    pub(crate) fn isolation(&mut self, victim: usize) -> (Cut, u64) {
+        let members = self.members;
+        let cut = match self.random.below(3) {
+            0 => Cut::muted(members, &[victim]),
+            1 => Cut::deafened(members, &[victim]),
+            _ => Cut::split(members, &[victim]),
+        };
+        (cut, self.random.exponential(self.plan.mean_partition_us))
     }
 
     /// Some members, but not all.

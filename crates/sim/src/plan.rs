@@ -173,4 +173,7 @@ pub struct FaultPlan {
     pub clock_change_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
+    /// How many leaders are hit shortly after they were elected, in millionths: what a leader has only begun
+    /// is where the paper's figure 8 lies.
+    pub ambush_ppm: u32,
 }

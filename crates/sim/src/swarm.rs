@@ -33,8 +33,11 @@ impl Plan {
             seed,
             members,
             faults_us,
-            progress_within_us: 30 * election_timeout_us + 3 * clients.timeout_us + 10 * SECOND_US,
-            convergence_within_us: 300 * SECOND_US,
+            // Not more than is needed to replicate a backlog with one message under way at a time.
+            progress_within_us: 30 * election_timeout_us
+                + 3 * clients.timeout_us
+                + 600 * network.round_trip_us(),
+            convergence_within_us: 300 * SECOND_US + 3_000 * network.round_trip_us(),
             clients,
             network,
             disks,
@@ -105,6 +108,11 @@ impl Plan {
 }
 
 impl NetworkPlan {
+    /// How long a question and its answer take, most of the time.
+    fn round_trip_us(&self) -> u64 {
+        2 * (self.min_delay_us + 2 * self.mean_extra_delay_us)
+    }
+
     fn is_quiet(&self) -> bool {
         self.loss_ppm == 0 && self.tail_ppm == 0 && self.mean_extra_delay_us <= MILLISECOND_US
     }
@@ -156,7 +164,7 @@ fn quiet_network() -> NetworkPlan {
 fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan {
     NetworkPlan {
         min_delay_us: random.pick(&[10, 100, 100, 1_000]),
-        mean_extra_delay_us: random.pick(&[20, 200, 200, 1_000, heartbeat_interval_us / 4]),
+        mean_extra_delay_us: random.pick(&[20, 200, 200, 1_000, heartbeat_interval_us / 8]),
         tail_ppm: random.pick(&[0, 0, 1_000, 20_000, 100_000]),
         mean_tail_us: random.pick(&[heartbeat_interval_us, 10 * heartbeat_interval_us]),
         loss_ppm: random.pick(&[0, 0, 1_000, 10_000, 50_000, 200_000]),
@@ -175,30 +183,33 @@ fn disk_plan(random: &mut Random, election_timeout_us: u64) -> DiskPlan {
     }
 }
 
-/// A mean time between two faults, or never.
+/// A mean time between two faults, or never. Each doubling is as likely as the next.
 fn rate(random: &mut Random, never_ppm: u32, at_least_us: u64, at_most_us: u64) -> Option<u64> {
-    let interval_us = random.between(at_least_us, at_most_us);
+    let doublings = random.below(u64::from((at_most_us / at_least_us).ilog2()) + 1);
+    let shortest_us = at_least_us << doublings;
+    let interval_us = random.between(shortest_us, 2 * shortest_us);
     (!random.chance(never_ppm)).then_some(interval_us)
 }
 
 fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
     let timeout_us = election_timeout_us;
     FaultPlan {
-        process_crash_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
-        power_loss_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
+        process_crash_us: rate(random, 400_000, timeout_us, 30 * timeout_us),
+        power_loss_us: rate(random, 400_000, timeout_us, 30 * timeout_us),
         mid_job_ppm: random.pick(&[0, 300_000, 700_000]),
         recovery_crash_ppm: random.pick(&[0, 100_000, 400_000]),
         mean_down_us: random.pick(&[timeout_us / 10, timeout_us, 4 * timeout_us, 15 * timeout_us]),
         total_outage_us: rate(random, 850_000, 10 * timeout_us, 40 * timeout_us),
-        partition_us: rate(random, 400_000, 2 * timeout_us, 30 * timeout_us),
+        partition_us: rate(random, 400_000, timeout_us, 30 * timeout_us),
         mean_partition_us: random.pick(&[timeout_us / 2, 3 * timeout_us, 10 * timeout_us]),
-        pause_us: rate(random, 600_000, 4 * timeout_us, 30 * timeout_us),
+        pause_us: rate(random, 600_000, 2 * timeout_us, 30 * timeout_us),
         mean_pause_us: random.pick(&[timeout_us / 4, 2 * timeout_us, 6 * timeout_us]),
         disk_error_us: rate(random, 700_000, 4 * timeout_us, 30 * timeout_us),
-        transfer_us: rate(random, 600_000, 2 * timeout_us, 20 * timeout_us),
-        connection_loss_us: rate(random, 600_000, timeout_us, 20 * timeout_us),
+        transfer_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
+        connection_loss_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
         clock_change_us: rate(random, 800_000, 4 * timeout_us, 20 * timeout_us),
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
+        ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }
 }
 
@@ -256,7 +267,12 @@ fn raft_options(
 ) -> tenure_raft::Options {
     tenure_raft::Options {
         election_timeout_us,
-        election_spread_us: election_timeout_us,
+        election_spread_us: random.pick(&[
+            election_timeout_us / 50,
+            election_timeout_us / 5,
+            election_timeout_us,
+            election_timeout_us,
+        ]),
         heartbeat_interval_us,
         broken_connection_spread_us: random.pick(&[0, election_timeout_us / 50, election_timeout_us / 10]),
         disk_stall_timeout_us: 2 * election_timeout_us,

@@ -127,6 +127,12 @@ impl World {
                 Ok(())
             }
             Event::Fault(kind) => self.on_fault(kind),
+            Event::Ambush { member, start } => {
+                if self.members[member].start == start {
+                    self.ambush(member);
+                }
+                Ok(())
+            }
             Event::Crash { member, start, crash } => {
                 if self.members[member].start == start {
                     self.crash(member, crash);
@@ -273,6 +279,23 @@ impl World {
             let start = it.start;
             let soon_us = self.nemesis.random.below(DOOM_US);
             self.add_in(soon_us, Event::Crash { member, start, crash });
+        }
+    }
+
+    /// Hits a new leader.
+    fn ambush(&mut self, member: usize) {
+        match self.nemesis.random.below(4) {
+            0 => self.crash(member, Crash::Process),
+            1 => self.crash(member, Crash::Power),
+            2 if self.members.len() > 1 => {
+                let (cut, lasts_us) = self.nemesis.isolation(member);
+                self.cut(&cut);
+                self.add_in(lasts_us, Event::Mend(cut));
+            }
+            _ => {
+                let lasts_us = self.nemesis.pause_us();
+                self.pause(member, lasts_us);
+            }
         }
     }
 
