@@ -194,8 +194,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         let ProgressState::Replicate { refilled, .. } = &mut progress.state else { return };
-        let old_news =
-            refilled.is_some_and(|(at, when)| have.index < at && now.since_us(when) < patience_us);
+        let old_news = refilled.is_some_and(|(at, when)| have.index < at && now.since_us(when) < patience_us);
         if old_news {
             return;
         }
