@@ -144,6 +144,8 @@ mod tests {
             ("tenure get k --prefix=true", true),
             ("tenure get --prefix=false k", false),
             ("tenure get --prefix --prefix=true k", true),
+            ("tenure get --prefix --prefix=false k", false),
+            ("tenure get --prefix=false --prefix k", true),
             ("tenure get k", false),
         ] {
             let Command::Client(ClientCommand::Get(get)) = parse_words(words).expect(words) else {
@@ -151,6 +153,26 @@ mod tests {
             };
             assert_eq!(get.arguments.prefix, expected, "{words}");
         }
+    }
+
+    #[test]
+    fn an_option_takes_the_next_word_whatever_it_looks_like() {
+        for words in ["tenure get k --limit -1 --rev -2", "tenure get --limit=-1 k --rev=-2"] {
+            let command = format!("{:?}", parse_words(words).expect(words));
+            assert!(command.contains("limit: -1") && command.contains("rev: -2"), "{words}: {command}");
+        }
+        let Err(error) = parse_words("tenure get k --limit --prefix") else {
+            panic!("--prefix is no number")
+        };
+        assert!(error.to_string().contains("'--prefix' for '--limit"), "{error}");
+    }
+
+    #[test]
+    fn keys_and_values_may_be_of_any_letters() {
+        let Ok(Command::Client(ClientCommand::Put(put))) = parse_words("tenure put é=w ü=true") else {
+            panic!("not a put");
+        };
+        assert_eq!(put.arguments.key_and_value, ["é=w", "ü=true"]);
     }
 
     #[test]
@@ -167,6 +189,9 @@ mod tests {
         for (words, code) in [
             ("tenure", exit::SUCCESS),
             ("tenure --help", exit::SUCCESS),
+            ("tenure --endpoints 127.0.0.1:1", exit::SUCCESS),
+            ("tenure -w json member", exit::SUCCESS),
+            ("tenure --endpoints 127.0.0.1:1 --frobnicate", exit::ERROR),
             ("tenure get --help", exit::SUCCESS),
             ("tenure frobnicate", exit::ERROR),
             ("tenure get --frobnicate k", exit::ERROR),

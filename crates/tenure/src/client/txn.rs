@@ -11,13 +11,16 @@
 //!
 //! ```
 
+use std::ffi::OsString;
 use std::io::BufRead;
+use std::os::unix::ffi::OsStringExt;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tenure_api::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use tenure_api::pb::etcdserverpb::request_op::Request;
 use tenure_api::pb::etcdserverpb::{Compare, RequestOp, TxnRequest};
 
+use super::arguments::plain_options;
 use super::connection::{self, Kind};
 use super::options::Options;
 use super::output::KvPrinter;
@@ -153,7 +156,7 @@ fn parse_request(line: &str) -> Result<RequestOp, Failure> {
     if words.len() < 2 {
         return Err(invalid(format!("invalid txn compare request: {line}")));
     }
-    let operation = Operation::try_parse_from(words).map_err(|error| {
+    let operation = Operation::try_parse_from(plain_operation(words)).map_err(|error| {
         let reason = error.kind().as_str().unwrap_or("wrong arguments");
         invalid(format!("invalid txn request: {line} ({reason})"))
     })?;
@@ -166,10 +169,20 @@ fn parse_request(line: &str) -> Result<RequestOp, Failure> {
     Ok(RequestOp { request: Some(request) })
 }
 
-/// Splits a line into words: bare, between single quotes, or between double quotes with escapes.
-fn split_words(line: &str) -> Result<Vec<std::ffi::OsString>, Failure> {
-    use std::os::unix::ffi::OsStringExt;
+/// A request may be written as the command may.
+fn plain_operation(words: Vec<OsString>) -> Vec<OsString> {
+    let definition = Operation::command();
+    let Some(operation) = words.first().and_then(|name| definition.find_subcommand(name)) else {
+        return words;
+    };
+    let mut words = words.into_iter();
+    let mut plain: Vec<OsString> = words.next().into_iter().collect();
+    plain.extend(plain_options(operation, words));
+    plain
+}
 
+/// Splits a line into words: bare, between single quotes, or between double quotes with escapes.
+fn split_words(line: &str) -> Result<Vec<OsString>, Failure> {
     let unclosed = || invalid(format!("a quoted string does not end or has a wrong escape: {line}"));
     let mut words = Vec::new();
     let mut rest = line.trim_start();
@@ -185,7 +198,7 @@ fn split_words(line: &str) -> Result<Vec<std::ffi::OsString>, Failure> {
                 (rest.as_bytes()[..end].to_vec(), &rest[end..])
             }
         };
-        words.push(std::ffi::OsString::from_vec(word));
+        words.push(OsString::from_vec(word));
         rest = after.trim_start();
     }
     Ok(words)
@@ -224,6 +237,17 @@ mod tests {
         assert_eq!(txn.compare, [compare]);
         assert_eq!(txn.success, [op(Request::RequestPut(put)), op(Request::RequestRange(get))]);
         assert_eq!(txn.failure, [op(Request::RequestDeleteRange(del))]);
+    }
+
+    #[test]
+    fn requests_have_their_options_in_the_forms_of_the_commands() {
+        let txn =
+            read("\nget é --prefix=true --limit -1\nget é --prefix=false\n\n\n").expect("a transaction");
+        let ranges = txn.success.iter().map(|operation| match &operation.request {
+            Some(Request::RequestRange(range)) => (range.range_end.clone(), range.limit),
+            other => panic!("not a get: {other:?}"),
+        });
+        assert_eq!(ranges.collect::<Vec<_>>(), [("ê".into(), -1), ("".into(), 0)]);
     }
 
     #[test]
