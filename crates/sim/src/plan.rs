@@ -12,7 +12,8 @@ pub struct Plan {
     pub members: usize,
     /// How long faults happen.
     pub faults_us: u64,
-    /// After the faults: how long a healed majority may take until it answers a write.
+    /// After the faults: how long a healed majority may go on without committing an entry, until it has
+    /// answered a write.
     pub progress_within_us: u64,
     /// And how long the whole healed cluster may take, without load, until all members are equal.
     pub convergence_within_us: u64,
@@ -52,7 +53,10 @@ impl Plan {
             often(faults.connection_loss_us, "broken connections"),
             often(faults.clock_change_us, "changes of clocks"),
         ];
-        let kinds: Vec<String> = kinds.into_iter().flatten().collect();
+        let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
+        if faults.ambush_ppm > 0 {
+            kinds.push(format!("{} ppm of new leaders hit", faults.ambush_ppm));
+        }
         format!(
             "{members} members, {} clients, {} s, {} ppm lost, {} ppm doubled; {}",
             clients.count,

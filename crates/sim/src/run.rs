@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tenure_raft::Status;
 use tenure_replica::ReplicaStatus;
+use tenure_wal::Crash;
 
 use crate::clients::Waiting;
 use crate::coverage::Coverage;
@@ -27,6 +28,8 @@ const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
+/// A backlog may take this many times as long to commit as one entry may.
+const MAX_BACKLOG: u64 = 50;
 
 /// A run that went well.
 #[derive(Clone, Debug)]
@@ -156,9 +159,15 @@ impl World {
     }
 
     fn mend_member(&mut self, member: usize) -> Verdict {
-        for disk in self.members[member].disks.all() {
+        if self.members[member].disks.has_power_failed() {
+            self.crash(member, Crash::Power);
+        }
+        let it = &mut self.members[member];
+        for disk in it.disks.all() {
             disk.clear_faults();
         }
+        it.disks.reprieve();
+        it.doom = None;
         self.resume(member);
         self.boot(member)
     }
@@ -186,11 +195,22 @@ impl World {
     }
 
     /// The healed majority must answer a write that begins now. Not every member of it: one may have to
-    /// catch up with the others while they go on.
+    /// catch up with the others while they go on. A backlog takes the time that it takes, as long as it is
+    /// being committed.
     fn await_progress(&mut self, core: &[usize]) -> Verdict {
         let probes = self.send_probes(core);
         let patience_us = self.plan.progress_within_us;
-        self.await_until(PROGRESS, patience_us, |world| probes.iter().any(|&probe| world.is_done(probe)))
+        let last_deadline_us = self.now_us + MAX_BACKLOG * patience_us;
+        loop {
+            let committed = self.judges.last_committed();
+            let deadline_us = last_deadline_us.min(self.now_us + patience_us);
+            self.await_until(PROGRESS, deadline_us, |world| {
+                world.judges.last_committed() > committed || probes.iter().any(|&probe| world.is_done(probe))
+            })?;
+            if probes.iter().any(|&probe| self.is_done(probe)) {
+                return Ok(());
+            }
+        }
     }
 
     fn send_probes(&mut self, members: &[usize]) -> Vec<usize> {
@@ -224,8 +244,8 @@ impl World {
     fn await_convergence(&mut self) -> Verdict {
         let all: Vec<usize> = (0..self.members.len()).collect();
         let probes = self.send_probes(&all);
-        let patience_us = self.plan.convergence_within_us;
-        self.await_until(CONVERGENCE, patience_us, |world| {
+        let deadline_us = self.now_us + self.plan.convergence_within_us;
+        self.await_until(CONVERGENCE, deadline_us, |world| {
             probes.iter().all(|&probe| world.is_done(probe)) && world.is_at_rest()
         })?;
         for member in &self.members {
@@ -255,13 +275,13 @@ impl World {
     fn await_until(
         &mut self,
         judge: &'static str,
-        patience_us: u64,
+        deadline_us: u64,
         is_over: impl Fn(&World) -> bool,
     ) -> Verdict {
-        let deadline_us = self.now_us + patience_us;
+        let since_us = self.now_us;
         while !is_over(self) {
             require(judge, self.now_us < deadline_us, || {
-                format!("not within {} s: {}", patience_us / 1_000_000, self.describe())
+                format!("not within {} s: {}", (deadline_us - since_us) / 1_000_000, self.describe())
             })?;
             self.run_until(self.now_us + LOOK_US)?;
         }

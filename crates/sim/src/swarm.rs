@@ -33,10 +33,9 @@ impl Plan {
             seed,
             members,
             faults_us,
-            // Not more than is needed to replicate a backlog with one message under way at a time.
             progress_within_us: 30 * election_timeout_us
                 + 3 * clients.timeout_us
-                + 600 * network.round_trip_us(),
+                + 100 * network.round_trip_us(),
             convergence_within_us: 300 * SECOND_US + 3_000 * network.round_trip_us(),
             clients,
             network,
@@ -131,7 +130,7 @@ impl FaultPlan {
             self.connection_loss_us,
             self.clock_change_us,
         ];
-        kinds.iter().all(Option::is_none)
+        kinds.iter().all(Option::is_none) && self.ambush_ppm == 0
     }
 }
 
@@ -265,6 +264,7 @@ fn raft_options(
     election_timeout_us: u64,
     heartbeat_interval_us: u64,
 ) -> tenure_raft::Options {
+    let max_append_bytes = random.pick(&[1, 500, 1 << 20]);
     tenure_raft::Options {
         election_timeout_us,
         election_spread_us: random.pick(&[
@@ -276,10 +276,12 @@ fn raft_options(
         heartbeat_interval_us,
         broken_connection_spread_us: random.pick(&[0, election_timeout_us / 50, election_timeout_us / 10]),
         disk_stall_timeout_us: 2 * election_timeout_us,
-        max_append_bytes: random.pick(&[1, 500, 1 << 20]),
+        max_append_bytes,
         max_inflight_messages: random.pick(&[1, 3, 256]),
         max_inflight_bytes: random.pick(&[100, 2_000, 16 << 20]),
-        max_uncommitted_bytes: random.pick(&[1_000, 64 << 20]),
+        // Whoever replicates one entry at a time must not accept more of them than clients wait for: it would
+        // do nothing but commit what has been given up.
+        max_uncommitted_bytes: if max_append_bytes == 1 { 1_000 } else { random.pick(&[1_000, 64 << 20]) },
         max_apply_bytes: random.pick(&[1, 1_000, 4 << 20]),
         max_recent_bytes: random.pick(&[0, 2_000, 32 << 20]),
         max_early_bytes: random.pick(&[0, 2_000, 4 << 20]),

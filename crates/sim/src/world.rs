@@ -128,13 +128,13 @@ impl World {
             }
             Event::Fault(kind) => self.on_fault(kind),
             Event::Ambush { member, start } => {
-                if self.members[member].start == start {
+                if self.members[member].start == start && !self.nemesis.is_over {
                     self.ambush(member);
                 }
                 Ok(())
             }
             Event::Crash { member, start, crash } => {
-                if self.members[member].start == start {
+                if self.members[member].start == start && !self.nemesis.is_over {
                     self.crash(member, crash);
                 }
                 Ok(())
