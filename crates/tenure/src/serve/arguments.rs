@@ -232,9 +232,14 @@ impl Parser<'_> {
     }
 
     fn standing(&self, name: &str) -> Standing {
-        if let Some(argument) = self.serve.get_arguments().find(|argument| argument.get_long() == Some(name))
-        {
-            return Standing::Supported { is_switch: matches!(argument.get_action(), ArgAction::SetTrue) };
+        let named = self.serve.get_arguments().find(|argument| argument.get_long() == Some(name));
+        if let Some(argument) = named {
+            match argument.get_action() {
+                ArgAction::SetTrue => return Standing::Supported { is_switch: true },
+                action if action.takes_values() => return Standing::Supported { is_switch: false },
+                // --help and --version are no settings: images have an ETCD_VERSION that says what is in them.
+                _ => {}
+            }
         }
         let matches = |pattern: &&str| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start),
@@ -278,6 +283,8 @@ mod tests {
             Arg::new("data-dir").long("data-dir"),
             Arg::new("switch").long("switch").action(ArgAction::SetTrue),
         ]);
+        serve = serve.version("1");
+        serve.build();
         let words = words.split_whitespace().map(OsString::from);
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
         let is_elsewhere = |variable: &str| variable == "TENURE_ENDPOINTS";
@@ -325,13 +332,16 @@ mod tests {
         let environment = [
             ("ETCD_FROBNICATE", "1"),
             ("ETCD_UNSUPPORTED_ARCH", "arm"),
+            ("ETCD_VERSION", "v3.5.0"),
             ("ETCDCTL_API", "3"),
             ("TENURE_ENDPOINTS", "a"),
             ("PATH", "/bin"),
         ];
         let rewritten = rewritten("", &environment).unwrap_or_else(|error| panic!("{error}"));
         assert!(rewritten.words.is_empty());
-        assert_eq!(rewritten.warnings, ["unrecognized environment variable ETCD_FROBNICATE"]);
+        let warnings = ["ETCD_FROBNICATE", "ETCD_VERSION"];
+        let warnings = warnings.map(|name| format!("unrecognized environment variable {name}"));
+        assert_eq!(rewritten.warnings, warnings);
     }
 
     #[test]
