@@ -17,6 +17,7 @@ use crate::client::{self, ClientCommand, exit};
 use crate::dev::DevArguments;
 use crate::serve::{self, ServeArguments};
 use crate::sim::SimArguments;
+use crate::stdout;
 
 /// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
 #[derive(Debug, Parser)]
@@ -103,8 +104,15 @@ fn exit_code(error: &clap::Error) -> u8 {
 
 /// Writes the completion script of `shell`.
 pub(crate) fn print_completions(shell: Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Cli::command(), "tenure", &mut std::io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tenure", &mut script);
+    match stdout::write(script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: cannot write the completions: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(test)]

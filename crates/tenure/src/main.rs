@@ -11,6 +11,7 @@ mod client;
 mod dev;
 mod serve;
 mod sim;
+mod stdout;
 
 use std::process::ExitCode;
 

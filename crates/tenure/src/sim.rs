@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use tenure_sim::{Coverage, Detail, Failure, Plan, Report, run, run_traced};
 
+use crate::stdout::tell;
+
 /// How often the progress bar moves.
 const REDRAW: Duration = Duration::from_millis(200);
 /// How many seeds are played if nobody says.
@@ -117,7 +119,7 @@ pub(crate) fn main(arguments: &SimArguments) -> ExitCode {
 
 fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
     let plan = arguments.changes.plan(seed);
-    println!("seed {seed}: {}", plan.summary());
+    tell(&format!("seed {seed}: {}", plan.summary()));
     let began = Instant::now();
     let outcome = if arguments.trace || arguments.short {
         let detail = if arguments.trace { Detail::Full } else { Detail::Short };
@@ -133,9 +135,9 @@ fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            println!("{failure}");
+            tell(&failure.to_string());
             if !arguments.trace {
-                println!("to see it happen: {}", arguments.changes.replay(seed));
+                tell(&format!("to see it happen: {}", arguments.changes.replay(seed)));
             }
             ExitCode::FAILURE
         }
@@ -145,12 +147,12 @@ fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
 fn print_report(report: &Report, took: Duration) {
     let Report { simulated_us, events, operations, answered, committed, trace_hash, coverage } = report;
     let seconds = *simulated_us as f64 / 1e6;
-    println!(
+    let text = format!(
         "no rule was broken in {seconds:.1} simulated seconds ({:.0} a second): {events} events, {operations} \
-         operations, {answered} answered, {committed} entries committed, trace {trace_hash:016x}",
+         operations, {answered} answered, {committed} entries committed, trace {trace_hash:016x}\n{coverage}",
         seconds / took.as_secs_f64()
     );
-    print!("{coverage}");
+    tell(text.trim_end());
 }
 
 /// What all runs together have come to.
@@ -195,21 +197,21 @@ fn play_many(arguments: &SimArguments) -> ExitCode {
     let first = arguments.from.unwrap_or_else(fresh_seed);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let jobs = arguments.jobs.unwrap_or(cores).min(count.max(1));
-    println!("seeds {first} to {} on {jobs} threads", first.saturating_add(count).saturating_sub(1));
+    tell(&format!("seeds {first} to {} on {jobs} threads", first.saturating_add(count).saturating_sub(1)));
     // An assertion that fails is told of as the failure of its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let totals = play_on_threads(arguments, first, count, jobs, began);
-    println!("{}", totals.line(count, began.elapsed()));
+    tell(&totals.line(count, began.elapsed()));
     for failure in &totals.failures {
-        println!("{failure}\nto see it happen: {}", arguments.changes.replay(failure.seed));
+        tell(&format!("{failure}\nto see it happen: {}", arguments.changes.replay(failure.seed)));
     }
     if !totals.failures.is_empty() {
         return ExitCode::FAILURE;
     }
     let missing = totals.coverage.missing();
     if !missing.is_empty() {
-        println!("these runs never came to: {missing:?}");
+        tell(&format!("these runs never came to: {missing:?}"));
     }
     ExitCode::SUCCESS
 }

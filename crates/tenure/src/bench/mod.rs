@@ -24,6 +24,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use self::cluster::ClusterArguments;
 use self::load::{Load, Measurement};
 use self::workload::Operation;
+use crate::stdout::tell;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -143,8 +144,8 @@ async fn single(arguments: &LoadArguments, operation: Operation) -> Result<(), S
     let load = arguments.load(operation);
     let measurement: Measurement = load::run(&load).await?;
     match arguments.write_out {
-        OutputFormat::Table => print!("{}", report::text(&load, &measurement)),
-        OutputFormat::Json => println!("{}", report::json(&load, &measurement)),
+        OutputFormat::Table => tell(report::text(&load, &measurement).trim_end()),
+        OutputFormat::Json => tell(&report::json(&load, &measurement).to_string()),
     }
     if measurement.latency_us.is_empty() { Err("no request was answered".to_owned()) } else { Ok(()) }
 }

@@ -16,12 +16,13 @@ mod quote;
 mod txn;
 
 use std::fmt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use options::Options;
+
+use crate::stdout;
 
 /// The exit codes of etcdctl.
 pub(crate) mod exit {
@@ -154,11 +155,6 @@ async fn run(command: ClientCommand) -> Result<(), Failure> {
 
 /// Writes a command's output in one go.
 fn print(output: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(output).and_then(|()| stdout.flush()) {
-        // Whoever reads has enough: `tenure get --prefix '' | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(exit::ERROR, format!("cannot write the output: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    let cannot = |error| Failure::new(exit::ERROR, format!("cannot write the output: {error}"));
+    stdout::write(output).map_err(cannot)
 }

@@ -26,6 +26,7 @@ use super::options::Options;
 use super::output::KvPrinter;
 use super::quote::unquote_prefix;
 use super::{Failure, exit, kv, print};
+use crate::stdout::tell;
 
 /// Arguments of `txn`.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,7 +51,7 @@ pub(crate) async fn txn(options: &Options, arguments: &TxnArguments) -> Result<(
     let printer = KvPrinter::new(options)?;
     let prompt = |part: &str| {
         if arguments.interactive {
-            println!("{part}");
+            tell(part);
         }
     };
     let request = read_txn(&mut std::io::stdin().lock(), prompt)?;

@@ -27,6 +27,18 @@ fn tenure_at(endpoints: &str, words: &[&str], input: &str) -> String {
     run(command, input)
 }
 
+#[test]
+fn whoever_reads_may_close_the_output() {
+    for words in [&["completions", "bash"][..], &["sim", "--seed", "7", "--short", "--seconds", "1"]] {
+        let mut command = tenure();
+        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
+        assert!(status.success() && stderr.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+}
+
 #[tokio::test]
 async fn every_member_serves_every_request() {
     let cluster = Cluster::of_three().await;

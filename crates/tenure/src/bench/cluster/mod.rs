@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::compare::{Plan, Results};
 use self::members::{Cluster, System};
 use super::OutputFormat;
+use crate::stdout::tell;
 
 /// The arguments of `bench cluster`.
 #[derive(Debug, Args)]
@@ -91,8 +92,8 @@ pub(crate) async fn main(arguments: &ClusterArguments) -> Result<(), String> {
         Err(_) => eprintln!("the members' logs are in {}", folder.display()),
     }
     match arguments.write_out {
-        OutputFormat::Table => print!("{}", table::text(&results)),
-        OutputFormat::Json => println!("{}", table::json(&results)),
+        OutputFormat::Table => tell(table::text(&results).trim_end()),
+        OutputFormat::Json => tell(&table::json(&results).to_string()),
     }
     done
 }
