@@ -7,9 +7,11 @@ pub struct Options {
     pub raft: tenure_raft::Options,
     /// After this a request is answered, be it that nothing is known of it.
     pub request_timeout_us: u64,
-    /// What another leader has not answered after this is sent to it again: the question that reads wait
-    /// for, and forwarded writes.
+    /// The question that reads wait for is asked again if the leader has not answered it after this.
     pub read_retry_us: u64,
+    /// A forwarded write is sent again if the leader has neither taken nor refused it after this. It is
+    /// executed once all the same.
+    pub forward_repeat_us: u64,
     /// A write that the leader refused is offered again after this.
     pub forward_retry_us: u64,
     /// How many requests may wait; more are refused.
@@ -39,6 +41,7 @@ impl Default for Options {
             raft: tenure_raft::Options::default(),
             request_timeout_us: 7_000_000,
             read_retry_us: 500_000,
+            forward_repeat_us: 500_000,
             forward_retry_us: 10_000,
             max_requests: 1 << 16,
             max_forward_bytes: 1 << 20,

@@ -209,18 +209,18 @@ impl Replica {
 
     /// When [`Replica::on_time`] is to be called at the latest.
     pub fn next_deadline(&self) -> Time {
-        let retry_us = self.options.read_retry_us;
+        let Options { read_retry_us, forward_repeat_us, .. } = self.options;
         let (offer, repeat) = match self.node.leader_id() {
             None => (Time::NEVER, Time::NEVER),
             Some(leader_id) if leader_id == self.node.id() => (self.writes.next_offer(), Time::NEVER),
-            Some(_) => (self.writes.next_offer(), self.writes.next_repeat(retry_us)),
+            Some(_) => (self.writes.next_offer(), self.writes.next_repeat(forward_repeat_us)),
         };
         let deadlines = [
             self.node.next_deadline(),
             self.writes.next_deadline(),
             offer,
             repeat,
-            self.reads.next_deadline(retry_us),
+            self.reads.next_deadline(read_retry_us),
         ];
         deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }

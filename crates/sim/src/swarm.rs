@@ -248,6 +248,7 @@ fn replica_options(
         raft,
         request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
         read_retry_us: election_timeout_us / 2,
+        forward_repeat_us: election_timeout_us / 2,
         forward_retry_us: 10 * MILLISECOND_US,
         max_requests: random.pick(&[4, 1 << 16]),
         max_forward_bytes: random.pick(&[1, 200, 1 << 20]),

@@ -46,7 +46,7 @@ impl Replica {
                 self.propose(&attempt);
             }
         } else {
-            let repeated = self.writes.repeat(self.now, term, self.options.read_retry_us);
+            let repeated = self.writes.repeat(self.now, term, self.options.forward_repeat_us);
             self.forward(leader_id, term, repeated);
             self.forward(leader_id, term, attempts);
         }
