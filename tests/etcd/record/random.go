@@ -21,8 +21,9 @@ type generator struct {
 
 var keys = []string{"a", `a\x00`, "ab", "b", "c", "d", "dd", "e", "f", `\xff`}
 
-// In transactions within transactions, deletes keep to these keys and puts to the others: etcd lets some
-// puts and deletes of one key pass that contradict its own rule, and we do not.
+// In transactions, deletes keep to the keys from here on and puts to those before: etcd lets a key be deleted and
+// put again in one transaction in ways that its own rule forbids, and loses the pair if it is compacted at that
+// revision.
 const firstDeletable = 5
 
 func (v *vector) random(seed uint64, steps int) {
