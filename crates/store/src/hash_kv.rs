@@ -64,22 +64,30 @@ fn hash_records(state: &State, revision: i64) -> u32 {
     crc
 }
 
-/// The records up to the compact revision that a later change up to `revision` has superseded. None if no
-/// key is left at `revision` at all: etcd then finds its set of records to keep empty, takes that for "never
-/// compacted", and leaves nothing out.
+/// The records up to the compact revision that a later change up to `revision` has superseded. If etcd finds
+/// nothing to keep at `revision`, it takes that for "never compacted", and leaves out only what is not there:
+/// what another change of the compact revision itself has superseded, which the compaction removed.
 fn superseded_at(state: &State, revision: i64) -> BTreeSet<Revision> {
     let compact_revision = state.compact_revision();
-    let all = Interval::From(b"");
-    if revision < compact_revision || state.iter_at(&all, revision).next().is_none() {
+    if revision < compact_revision {
         return BTreeSet::new();
     }
+    let finds_one = state.iter_at(&Interval::From(b""), revision).any(|record| is_found(record, revision));
+    let until = if finds_one { revision } else { compact_revision };
     state
         .changes_from(compact_revision)
-        .take_while(|record| record.revision.main <= revision)
+        .take_while(|record| record.revision.main <= until)
         .filter_map(|record| record.previous)
         .map(|previous| previous.revision)
         .filter(|superseded| superseded.main <= compact_revision)
         .collect()
+}
+
+/// Whether etcd finds this pair, the key's newest at `revision`, when it asks what to keep. One that was deleted
+/// and put again in that very revision it does not find: it looks no further than the delete.
+fn is_found(record: &Record, revision: i64) -> bool {
+    let follows_a_delete_in = |main| record.previous.is_some_and(|previous| previous.revision.main == main);
+    record.revision.main < revision || !follows_a_delete_in(revision)
 }
 
 /// What etcd stores for a record: the place as key, the pair as value.
