@@ -7,8 +7,9 @@
 //!
 //! Who speaks is settled by the handshake, before anything else is read; see [`Gate`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use tenure_replica::PeerMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::core::Input;
 use crate::gate::{Gate, MeetError};
@@ -36,8 +37,10 @@ const MAX_WAITING_MESSAGES: usize = 4096;
 const MAX_WRITE_MESSAGES: usize = 512;
 /// How much of the socket is read at a time, at least.
 const READ_BYTES: usize = 64 << 10;
-/// How many connections may be open at the peer port. Twice as many as members ever need.
+/// How many members' connections may be open at the peer port. Twice as many as they ever need.
 const MAX_CONNECTIONS: usize = 256;
+/// How many more may be open whose other side has not yet said who it is.
+const MAX_STRANGERS: usize = 128;
 /// Who connects must have said who he is within this time, and who is connected to have answered.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that is gone without a word (its machine, or the way to it) is given up after this: TCP alone would
@@ -246,55 +249,89 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Accepts the peers' connections.
+/// Accepts the peers' connections. Strangers cannot keep members out: when too many wait for their handshake,
+/// the one that has waited longest has to go.
 pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let (mut greetings, mut connections) = (JoinSet::new(), JoinSet::new());
+    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (gate, inputs) = (gate.clone(), inputs.clone());
-                connections.spawn(async move {
-                    if let Err(error) = receive(stream, &gate, &inputs).await {
-                        tracing::warn!(%address, %error, "a connection at the peer port was closed");
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    strangers.retain(|stranger| !stranger.is_finished());
+                    if strangers.len() == MAX_STRANGERS && let Some(longest) = strangers.pop_front() {
+                        tracing::warn!("too many strangers at the peer port: the oldest is sent away");
+                        longest.abort();
                     }
-                    drop(permit);
-                });
-            }
-            // Out of file descriptors, most likely: they come back.
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a peer's connection");
-                tokio::time::sleep(FIRST_RETRY).await;
-            }
+                    strangers.push_back(greetings.spawn(greet(stream, address, gate.clone(), inputs.clone())));
+                }
+                // Out of file descriptors, most likely: they come back.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a peer's connection");
+                    tokio::time::sleep(FIRST_RETRY).await;
+                }
+            },
+            Some(greeted) = greetings.join_next() => match greeted {
+                Ok(Some(connection)) if connections.len() < MAX_CONNECTIONS => {
+                    connections.spawn(connection.receive(inputs.clone()));
+                }
+                // One of more than members need, one that was turned away, one that was sent away.
+                Ok(_) | Err(_) => {}
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// Reads one peer's messages until it is gone. An error is what it did wrong.
-async fn receive(mut stream: TcpStream, gate: &Gate, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
-    prepare(&stream)?;
+/// Has a stranger say who it is; none if it was not let in.
+async fn greet(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    gate: Arc<Gate>,
+    inputs: mpsc::Sender<Input>,
+) -> Option<Connection> {
     let mut decoder = FrameDecoder::new();
-    let greeting = greet(&mut stream, &mut decoder, gate, inputs);
-    let handshake = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await {
-        Ok(result) => result?,
-        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")),
+    let handshake = shake_hands(&mut stream, &mut decoder, &gate, &inputs);
+    let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(handshake)) => return Some(Connection { stream, decoder, address, from: handshake.from }),
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"),
     };
-    let from = handshake.from;
-    let result = read_messages(&mut stream, &mut decoder, from, inputs).await;
-    // A member that stops has nobody left to tell.
-    let _ = inputs.send(Input::Unreachable { peer: from }).await;
-    result
+    warn_of(address, &error);
+    None
+}
+
+fn warn_of(address: SocketAddr, error: &io::Error) {
+    tracing::warn!(%address, %error, "a connection at the peer port was closed");
+}
+
+/// A connection that a peer opened.
+struct Connection {
+    stream: TcpStream,
+    decoder: FrameDecoder,
+    address: SocketAddr,
+    from: NodeId,
+}
+
+impl Connection {
+    /// Reads the peer's messages until it is gone.
+    async fn receive(mut self, inputs: mpsc::Sender<Input>) {
+        if let Err(error) = read_messages(&mut self.stream, &mut self.decoder, self.from, &inputs).await {
+            warn_of(self.address, &error);
+        }
+        // A member that stops has nobody left to tell.
+        let _ = inputs.send(Input::Unreachable { peer: self.from }).await;
+    }
 }
 
 /// Lets the other side say who it is, and answers.
-async fn greet(
+async fn shake_hands(
     stream: &mut TcpStream,
     decoder: &mut FrameDecoder,
     gate: &Gate,
     inputs: &mpsc::Sender<Input>,
 ) -> io::Result<Handshake> {
+    prepare(stream)?;
     let frame = read_frame(stream, decoder).await?;
     let Frame::Handshake(handshake) = decode_frame(frame).map_err(invalid)? else {
         return Err(invalid("no handshake"));

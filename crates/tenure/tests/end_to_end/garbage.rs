@@ -182,6 +182,34 @@ async fn a_connection_that_says_nothing_is_closed() {
     assert!(started.elapsed() > Duration::from_secs(1), "members need time to say who they are");
 }
 
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_no_member_out() {
+    /// More than twice as many as are let in at a time.
+    const STRANGERS: usize = 600;
+    let cluster = Cluster::of_three().await;
+    let term = term(&cluster).await;
+    let port = cluster.members[0].peer_port;
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        strangers.push(TcpStream::connect(("127.0.0.1", port)).await.expect("a connection"));
+    }
+    let handshake = Handshake {
+        protocol_version: 99,
+        cluster_id: 1,
+        from: NodeId::new(1).expect("not zero"),
+        to: NodeId::new(2).expect("not zero"),
+        directory_id: 3,
+        lane: Lane::Urgent,
+    };
+    let mut bytes = BytesMut::new();
+    encode_handshake(&handshake, &mut bytes);
+    let started = std::time::Instant::now();
+    assert!(!send(port, &bytes).await.is_empty(), "whoever says who he is gets an answer");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}: only when the strangers were closed for their silence");
+    assert_unharmed(&cluster, term).await;
+}
+
 /// What a process has in memory, where the system tells.
 fn resident_bytes(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
