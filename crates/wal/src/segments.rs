@@ -154,20 +154,17 @@ impl<D: Disk> Segments<D> {
 
     /// A spare of at least `len_bytes`, for which it may be lengthened by `max_growth_bytes`.
     fn ensure_spare(&mut self, len_bytes: u64, max_growth_bytes: u64) -> Result<u64, WalError> {
-        let existing = self.spares.first().copied();
-        let number = existing.unwrap_or(1);
+        let number = self.spares.first().copied().unwrap_or(1);
         let name = spare_name(number);
-        match self.lengthen_spare(&name, existing.is_some(), len_bytes, max_growth_bytes) {
-            Ok(()) => {
-                self.spares.insert(number);
-                Ok(number)
-            }
+        match self.lengthen_spare(number, &name, len_bytes, max_growth_bytes) {
+            Ok(()) => Ok(number),
             Err(source) if is_out_of_space(&source) => {
                 // Give back what was taken. If that fails as well, the file stays behind as a short
                 // spare, which is lengthened when its turn comes.
                 if self.disk.remove(&name).is_ok() {
                     self.spares.remove(&number);
                 }
+                self.is_prepared = false;
                 Err(WalError::NoSpace { path: self.disk.path_of(&name), needed_bytes: len_bytes, source })
             }
             Err(source) => Err(self.io("allocate", &name, source)),
@@ -175,13 +172,19 @@ impl<D: Disk> Segments<D> {
     }
 
     fn lengthen_spare(
-        &self,
+        &mut self,
+        number: u64,
         name: &str,
-        exists: bool,
         len_bytes: u64,
         max_growth_bytes: u64,
     ) -> io::Result<()> {
-        let mut file = if exists { self.disk.open(name)? } else { self.disk.create(name)? };
+        let mut file = if self.spares.contains(&number) {
+            self.disk.open(name)?
+        } else {
+            let file = self.disk.create(name)?;
+            self.spares.insert(number);
+            file
+        };
         let old_bytes = file.len_bytes()?;
         if old_bytes < len_bytes {
             file.allocate(len_bytes.min(old_bytes.saturating_add(max_growth_bytes)))?;

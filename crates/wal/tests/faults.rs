@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Contents, Model, Op, Pair, SMALL, after_power_loss, hard_state, record, records};
-use tenure_wal::{Crash, Fault, FaultKind, MAX_BATCH_BYTES, MemoryDisk, Operation, Position, Wal, WalError};
+use tenure_wal::{
+    Crash, Disk, Fault, FaultKind, MAX_BATCH_BYTES, MemoryDisk, Operation, Position, Wal, WalError,
+};
 
 fn append(data_bytes: usize) -> Op {
     Op::Append { back: 0, count: 1, data_bytes, next_term: false, vote: false }
@@ -154,6 +156,32 @@ fn a_full_disk_is_a_clear_error_and_nothing_is_lost() {
     pair.apply(&append(3000)).expect("there is room again");
     pair.apply(&Op::Sync).expect("nothing fails");
     assert_eq!(after_power_loss(&disk, SMALL, 0).expect("sound"), *pair.model.now());
+}
+
+#[test]
+fn a_spare_that_was_not_to_be_had_and_cannot_be_given_back_is_used_later() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    pair.apply(&append(3000)).expect("there is room in the first segment");
+    disk.inject(Fault { operation: Operation::Allocate, after: 0, kind: FaultKind::NoSpace });
+    disk.inject(Fault { operation: Operation::Remove, after: 0, kind: FaultKind::InputOutput });
+    let error = pair.wal.append(None, &records(2, 1, 1, 3000)).expect_err("there is no room for a second");
+    assert!(matches!(error, WalError::NoSpace { .. }), "{error}");
+    pair.apply(&append(3000)).expect("there is room again, and the file that stayed behind is used");
+    assert_eq!(disk.list().expect("nothing fails").len(), 2);
+}
+
+#[test]
+fn a_prepared_spare_that_is_given_back_is_prepared_again() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    while !pair.wal.prepare(u64::MAX).expect("nothing fails") {}
+    disk.set_capacity_bytes(Some(2 * SMALL.segment_bytes));
+    let error = pair.wal.append(None, &records(1, 1, 0, 9000)).expect_err("the spare cannot be lengthened");
+    assert!(matches!(error, WalError::NoSpace { .. }), "{error}");
+    assert_eq!(disk.list().expect("nothing fails").len(), 1, "the spare is given back");
+    while !pair.wal.prepare(1000).expect("there is room for a spare of the usual size") {}
+    assert_eq!(disk.list().expect("nothing fails").len(), 2);
 }
 
 #[test]
