@@ -22,8 +22,8 @@ pub(crate) const ENTRY_HEADER_BYTES: usize = 16;
 /// Records begin at multiples of this, so that a search for them need not try every byte.
 pub(crate) const ALIGNMENT_BYTES: usize = 8;
 
-/// No index on the disk is larger, so that one may be added to any.
-const MAX_INDEX: u64 = u64::MAX >> 1;
+/// No index and no epoch on the disk is larger, so that one may be added to any.
+const MAX_COUNT: u64 = u64::MAX >> 1;
 
 const MAGIC: [u8; 8] = *b"TenurLog";
 const HAS_HARD_STATE: u8 = 1;
@@ -111,8 +111,8 @@ impl SegmentHeader {
         let (sequence, len_bytes) = (rest.get_u64_le(), rest.get_u64_le());
         let (epoch, previous_end) = (rest.get_u64_le(), rest.get_u64_le());
         let last = Position { index: rest.get_u64_le(), term: rest.get_u64_le() };
-        if last.index > MAX_INDEX {
-            return Err(BadHeader::Damaged("the index in the segment header is beyond all bounds"));
+        if last.index > MAX_COUNT || epoch > MAX_COUNT {
+            return Err(BadHeader::Damaged("a number in the segment header is beyond all bounds"));
         }
         let (current_term, voted_for) = (rest.get_u64_le(), rest.get_u64_le());
         let has_hard_state = rest.get_u64_le() == u64::from(HAS_HARD_STATE);
@@ -200,7 +200,7 @@ impl BatchHeader {
         let well_formed = length as usize >= BATCH_HEADER_BYTES
             && (length as usize).is_multiple_of(ALIGNMENT_BYTES)
             && u64::from(length) <= MAX_BATCH_BYTES
-            && u64_at(bytes, 64) <= MAX_INDEX;
+            && u64_at(bytes, 64) <= MAX_COUNT;
         if !well_formed {
             return None;
         }

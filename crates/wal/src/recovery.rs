@@ -13,7 +13,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::format::{ALIGNMENT_BYTES, BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, Seed};
 use crate::reader::SegmentReader;
-use crate::replay::{Rejected, Replay};
+use crate::replay::{Rejected, Replay, check_entry_terms};
 use crate::segments::Segments;
 use crate::types::TornTail;
 
@@ -32,6 +32,8 @@ pub(crate) fn recover<D: Disk>(segments: &Segments<D>) -> Result<Found, WalError
     let newest = segments.newest().expect("there is a segment");
     check_none_missing(segments)?;
     let (mut header, checksum) = segments.header(oldest)?;
+    // Every other header is compared with what was read before it; with this one reading begins.
+    check_entry_terms(header.hard_state, header.last, &[]).map_err(|why| segments.corrupt(oldest, 0, why))?;
     let (salt, seed) = (header.salt, Seed::new(header.salt));
     let mut replay = Replay::new(&header, checksum);
     for sequence in oldest..newest {

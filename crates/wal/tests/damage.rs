@@ -195,6 +195,25 @@ fn a_format_of_the_future_is_refused() {
     assert!(error.to_string().contains("start the version of Tenure that wrote it, or a later one"));
 }
 
+#[test]
+fn a_segment_header_that_nobody_can_have_written_is_refused() {
+    let disk = MemoryDisk::new();
+    drop(pair(&disk));
+    let sound = disk.content(&segment(1)).expect("there")[..HEADER_BYTES].to_vec();
+    let (epoch, last_index, last_term) = (40, 56, 64);
+    for (field, value) in [(epoch, u64::MAX), (last_index, u64::MAX), (last_term, 1)] {
+        let mut block = sound.clone();
+        block[field..field + 8].copy_from_slice(&value.to_le_bytes());
+        let salt = crc32c::crc32c(&SMALL.salt.to_le_bytes());
+        let checksum = crc32c::crc32c_append(salt, &block[..HEADER_BYTES - 4]);
+        block[HEADER_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        block.resize(2 * HEADER_BYTES, 0);
+        disk.place(&segment(1), &block);
+        let error = open(&disk).expect_err("the checksum fits, but not the content");
+        assert!(matches!(error, WalError::Corrupt { offset: 0, .. }), "byte {field}: {error}");
+    }
+}
+
 /// The records of a log of one segment, as bytes.
 fn records_of(options: Options, data: &[u8]) -> Vec<u8> {
     let disk = MemoryDisk::new();
