@@ -80,9 +80,7 @@ impl Kv for KvService {
         let request = RangeRequest::from(request);
         tenure_store::check_range(&request).map_err(ApiError::from)?;
         let (state, responder) = self.state(is_serializable).await?;
-        // In the past there may be any number of keys that are gone by now.
-        let is_small =
-            request.range_end.is_empty() || (state.key_count() <= MAX_INLINE_KEYS && request.revision <= 0);
+        let is_small = is_small_range(&state, &request);
         let response = off_thread(is_small, move || state.range(&request)).await?;
         Ok(Response::new(responder.range(response)))
     }

@@ -1,7 +1,7 @@
 //! A range in chunks, for a stream: all of one revision, as etcd cuts them.
 //!
-//! The store is read a page at a time, and the page is cut into chunks: it counts the keys to the end of the
-//! range at every read, which must not be done for each chunk.
+//! The store is read a page at a time, so that no task holds much of a large range, and the page is cut into
+//! chunks. The keys are counted once, with the first page: that alone goes to the end of the range.
 
 use std::collections::VecDeque;
 
@@ -65,11 +65,16 @@ impl RangeChunks {
         self.is_over
     }
 
-    /// Reads the next page. Takes time in proportion to the rest of the range.
+    /// Reads the next page.
     pub(crate) fn read_page(&mut self) -> Result<(), Rejection> {
         self.request.limit = self.left.unwrap_or(PAGE_KEYS).min(PAGE_KEYS);
-        let RangeResponse { kvs, more, count, .. } = self.state.range(&self.request)?;
-        self.count.get_or_insert(count);
+        let (kvs, more) = if self.count.is_some() {
+            self.state.page(&self.request)?
+        } else {
+            let RangeResponse { kvs, more, count, .. } = self.state.range(&self.request)?;
+            self.count = Some(count);
+            (kvs, more)
+        };
         self.has_more = more;
         if let Some(left) = &mut self.left {
             *left -= kvs.len() as i64;

@@ -7,24 +7,34 @@ use crate::record::Record;
 use crate::state::State;
 use crate::{KeyValue, RangeRequest, RangeResponse, Rejection, SortOrder, SortTarget};
 
+/// How far a range is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// To its end, since all its keys are counted.
+    Whole,
+    /// As far as the limit goes. The count of the answer says nothing then.
+    Limit,
+}
+
 /// Answers `request` from `state`. `revision` is the latest one there is: the state's own or, within a
 /// transaction that has written, the one being written.
 pub(crate) fn range(
     state: &State,
     revision: i64,
     request: &RangeRequest,
+    extent: Extent,
 ) -> Result<RangeResponse, Rejection> {
     if request.revision > revision {
         return Err(Rejection::FutureRevision);
     }
     let interval = Interval::parse(&request.key, &request.range_end);
     if request.revision <= 0 || request.revision == revision {
-        return Ok(answer(state.iter_latest(&interval), revision, request));
+        return Ok(answer(state.iter_latest(&interval), revision, request, extent));
     }
     if request.revision < state.compact_revision() {
         return Err(Rejection::Compacted);
     }
-    Ok(answer(state.iter_at(&interval, request.revision), revision, request))
+    Ok(answer(state.iter_at(&interval, request.revision), revision, request, extent))
 }
 
 /// What etcd checks of a read in a transaction before it executes anything. Unlike outside of one, a
@@ -42,6 +52,7 @@ fn answer<'a>(
     present: impl Iterator<Item = &'a Arc<Record>>,
     revision: i64,
     request: &RangeRequest,
+    extent: Extent,
 ) -> RangeResponse {
     if request.count_only {
         return RangeResponse { revision, count: present.count() as i64, ..RangeResponse::default() };
@@ -53,6 +64,9 @@ fn answer<'a>(
         count += 1;
         if kvs.len() < cap {
             kvs.extend(record.key_value().filter(|kv| passes_filters(kv, request)));
+        }
+        if extent == Extent::Limit && kvs.len() == cap {
+            break;
         }
     }
     sort(&mut kvs, request);
@@ -112,5 +126,35 @@ fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
     match request.sort_order {
         SortOrder::Descend => kvs.sort_by(|a, b| by_target(b, a)),
         SortOrder::None | SortOrder::Ascend | SortOrder::Unknown => kvs.sort_by(by_target),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Command, PutRequest, Store};
+
+    #[test]
+    fn a_page_is_walked_as_far_as_its_limit_and_a_range_to_its_end() {
+        let mut store = Store::new();
+        for number in 1..=100 {
+            let key = format!("{number:03}").into();
+            let put = Command::Put(PutRequest { key, ..PutRequest::default() });
+            assert!(store.apply(number, &put).result.is_ok());
+        }
+        let request =
+            RangeRequest { key: "010".into(), range_end: "\0".into(), limit: 10, ..RangeRequest::default() };
+        let interval = Interval::parse(&request.key, &request.range_end);
+        let snapshot = store.snapshot();
+        let walk = |extent| {
+            let mut walked = 0;
+            let present = snapshot.state().iter_latest(&interval).inspect(|_| walked += 1);
+            let response = answer(present, 101, &request, extent);
+            (walked, response.kvs, response.more)
+        };
+        let (page, range) = (walk(Extent::Limit), walk(Extent::Whole));
+        assert_eq!((page.0, range.0), (11, 91));
+        assert_eq!((page.1, page.2), (range.1, range.2));
+        assert_eq!(snapshot.page(&request).map(|(kvs, more)| (kvs.len(), more)), Ok((10, true)));
     }
 }

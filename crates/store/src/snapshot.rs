@@ -1,5 +1,6 @@
 //! The state at one moment, for reads beside the apply loop.
 
+use crate::range::Extent;
 use crate::state::State;
 use crate::txn::Plan;
 use crate::write::Writer;
@@ -44,7 +45,14 @@ impl Snapshot {
 
     /// Reads a range. The request must have passed [`crate::check_range`].
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
-        range::range(&self.state, self.state.revision(), request)
+        range::range(&self.state, self.state.revision(), request, Extent::Whole)
+    }
+
+    /// The pairs of a range up to the request's limit, and whether there are more. In the order of the keys
+    /// it takes time in proportion to the limit, where [`Snapshot::range`] counts on to the end of the range.
+    pub fn page(&self, request: &RangeRequest) -> Result<(Vec<KeyValue>, bool), Rejection> {
+        let response = range::range(&self.state, self.state.revision(), request, Extent::Limit)?;
+        Ok((response.kvs, response.more))
     }
 
     /// Runs a transaction that only reads. It must have passed [`crate::check_txn`].

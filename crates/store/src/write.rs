@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::interval::Interval;
+use crate::range::Extent;
 use crate::record::{Change, Record, Revision};
 use crate::state::State;
 use crate::{
@@ -36,7 +37,8 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn range(&self, request: &RangeRequest) -> RangeResponse {
-        range::range(self.state, self.revision(), request).expect("revisions were checked before any write")
+        let response = range::range(self.state, self.revision(), request, Extent::Whole);
+        response.expect("revisions were checked before any write")
     }
 
     /// The request must have passed [`check_put`].
