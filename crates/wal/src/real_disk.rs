@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
@@ -62,19 +62,25 @@ impl RealDisk {
 
 /// Creates a directory and what is missing above it, each of them durable in its parent.
 fn create_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
+    let sync_parent = || File::open(parent)?.sync_all();
+    if path.is_dir() {
+        // An earlier start may have created it, and have died before it could do this.
+        return match sync_parent() {
+            // A parent that is not ours to read is not where we have put it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     create_directory(parent)?;
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    File::open(parent)?.sync_all()
+    sync_parent()
 }
 
 impl Disk for RealDisk {
@@ -84,8 +90,12 @@ impl Disk for RealDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // What has no UTF-8 name is not ours, and directories are no part of a flat one.
-            if entry.file_type()?.is_file()
+            let kind = entry.file_type()?;
+            // Directories are no part of a flat one. Any other link stands for a file that somebody has put
+            // elsewhere: not to see it would be to forget what is in it.
+            let is_directory = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
+            // What has no UTF-8 name is not ours.
+            if !is_directory
                 && let Ok(name) = entry.file_name().into_string()
                 && name != LOCK_FILE
             {
@@ -153,7 +163,10 @@ impl DiskFile for RealFile {
         if filled_bytes >= len_bytes {
             return Ok(());
         }
-        match fallocate(&self.file, FallocateFlags::empty(), filled_bytes, len_bytes - filled_bytes) {
+        let missing_bytes = len_bytes - filled_bytes;
+        let reserve = || fallocate(&self.file, FallocateFlags::empty(), filled_bytes, missing_bytes);
+        // A signal to the process is no fault of the disk.
+        match retry_on_intr(reserve) {
             // Where a file system cannot reserve, the zeros below take the place.
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno.into()),

@@ -69,6 +69,29 @@ fn the_directory_is_for_this_user_only() {
 }
 
 #[test]
+fn a_segment_that_was_moved_away_is_read_through_the_link_in_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let mut first = pair(&path, Model::default());
+    let append = Op::Append { back: 0, count: 2, data_bytes: 900, next_term: false, vote: true };
+    for op in [append.clone(), append.clone(), append] {
+        first.apply(&op).expect("nothing fails");
+    }
+    first.wal.close().expect("nothing fails");
+    first.model.sync();
+    let (segment, elsewhere) = (path.join("segment-0000000000000001"), directory.path().join("elsewhere"));
+    std::fs::rename(&segment, &elsewhere).expect("there");
+    std::os::unix::fs::symlink(&elsewhere, &segment).expect("nothing fails");
+    std::os::unix::fs::symlink(directory.path(), path.join("segment-0000000000000009"))
+        .expect("nothing fails");
+    drop(pair(&path, first.model));
+    std::fs::remove_file(&elsewhere).expect("there");
+    let disk = RealDisk::open(&path).expect("the directory is free");
+    let error = Wal::open(disk, SMALL).err().expect("the link leads nowhere");
+    assert!(error.to_string().contains("cannot open"), "{error}");
+}
+
+#[test]
 fn a_directory_that_cannot_be_is_an_error_with_its_path() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), b"").expect("nothing fails");
