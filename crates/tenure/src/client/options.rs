@@ -4,6 +4,7 @@ use std::env;
 use std::time::Duration;
 
 use clap::Command;
+use clap::builder::BoolishValueParser;
 
 use super::duration;
 use super::output::Format;
@@ -32,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, short, value_name = "FORMAT", default_value = "simple")]
     pub(crate) write_out: Format,
     /// Print keys and values (and ids, in some formats) in hexadecimal
-    #[arg(long)]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     pub(crate) hex: bool,
     /// How long connecting to an endpoint may take
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
@@ -82,8 +83,9 @@ pub(crate) fn is_variable(name: &str) -> bool {
 }
 
 fn with_variables(mut definition: Command, is_set: &dyn Fn(&str) -> bool) -> Command {
-    // Only client commands have this option.
-    if definition.get_arguments().any(|argument| argument.get_id() == "endpoints") {
+    let has = |id| definition.get_arguments().any(|argument| argument.get_id() == id);
+    // Only client commands have all of them; `bench` has endpoints, too.
+    if ENVIRONMENT.iter().all(|(id, _)| has(*id)) {
         for (id, variables) in ENVIRONMENT {
             if let Some(variable) = variables.into_iter().find(|variable| is_set(variable)) {
                 definition = definition.mut_arg(id, |argument| argument.env(variable).hide_env(true));
@@ -121,6 +123,14 @@ pub(crate) mod tests {
             let name = id.to_uppercase();
             assert_eq!(variables, [format!("TENURE_{name}"), format!("ETCDCTL_{name}")]);
         }
+    }
+
+    #[test]
+    fn commands_that_are_no_client_do_without_the_environment() {
+        let bench = Command::new("bench").arg(clap::Arg::new("endpoints").long("endpoints"));
+        let bench = with_variables(bench, &|_| true);
+        let mut options = bench.get_arguments();
+        assert!(options.all(|option| option.get_env().is_none()));
     }
 
     #[test]

@@ -72,6 +72,22 @@ async fn every_member_serves_every_request() {
 }
 
 #[tokio::test]
+async fn the_environment_speaks_to_the_client_commands_alone() {
+    let cluster = Cluster::with_flags(1, &[]).await;
+    let with = |name: &str, value: &str, words: &[&str]| {
+        let mut command = tenure();
+        command.env("ETCDCTL_ENDPOINTS", cluster.endpoints()).env(name, value).args(words);
+        run(command, "")
+    };
+    assert_eq!(with("TENURE_DIAL_TIMEOUT", "1s", &["put", "k", "v"]), "OK\n");
+    for (value, expected) in [("true", "\\x6b\n\\x76\n"), ("1", "\\x6b\n\\x76\n"), ("false", "k\nv\n")] {
+        assert_eq!(with("ETCDCTL_HEX", value, &["get", "k"]), expected);
+    }
+    with("ETCDCTL_HEX", "true", &["serve", "--help"]);
+    with("ETCDCTL_WRITE_OUT", "fields", &["bench", "put", "--help"]);
+}
+
+#[tokio::test]
 async fn a_member_alone_is_a_cluster() {
     let mut cluster = Cluster::with_flags(1, &[]).await;
     let endpoint = cluster.endpoints();
