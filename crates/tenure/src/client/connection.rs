@@ -68,6 +68,10 @@ async fn connect(options: &Options, endpoint: &str) -> Result<Channel, String> {
         Some((scheme, _)) => return Err(format!("{scheme}:// is not supported, use http://")),
     };
     let builder = Endpoint::from_shared(uri).map_err(|error| root_cause(&error))?;
+    // HTTP's own, 80, is never meant.
+    if builder.uri().port_u16().is_none_or(|port| port == 0) {
+        return Err("the port is missing: expected host:port".to_owned());
+    }
     let builder = builder
         .http2_keep_alive_interval(options.keepalive_time)
         .keep_alive_timeout(options.keepalive_timeout);

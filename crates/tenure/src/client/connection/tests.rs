@@ -188,3 +188,14 @@ async fn an_endpoint_that_nobody_listens_on_is_named() {
     assert!(text.contains("https:// is not supported"), "{text}");
     assert!(text.contains("tenure dev"), "{text}");
 }
+
+#[tokio::test]
+async fn an_endpoint_without_a_port_is_told_so() {
+    for endpoint in
+        ["127.0.0.1", "http://localhost/", "127.0.0.1:99999", "127.0.0.1:", "127.0.0.1:0", "unix:/socket"]
+    {
+        let failure = request(&options_for(&[endpoint]), Kind::Read, async |_| Ok(())).await;
+        let text = failure.expect_err(endpoint).to_string();
+        assert!(text.contains(&format!("{endpoint}: the port is missing")), "{text}");
+    }
+}
