@@ -138,6 +138,10 @@ impl Config {
                 return Err(ConfigError::Zero { flag });
             }
         }
+        // Clients take a member without a name for one that has not started.
+        if self.name.is_empty() {
+            return Err(ConfigError::Empty { flag: "name" });
+        }
         if heartbeat_interval_ms.saturating_mul(5) > election_timeout_ms {
             return Err(ConfigError::ElectionTooShort { election_timeout_ms, heartbeat_interval_ms });
         }

@@ -14,10 +14,10 @@ pub struct Url {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UrlError {
     /// Not `http://`.
-    #[error("{0}: the scheme must be http (https is not supported yet)")]
+    #[error("{0:?}: the scheme must be http (https is not supported yet)")]
     Scheme(String),
     /// No port, or more than host and port.
-    #[error("{0}: expected http://host:port")]
+    #[error("{0:?}: expected http://host:port")]
     Form(String),
 }
 

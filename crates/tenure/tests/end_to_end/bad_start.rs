@@ -31,6 +31,8 @@ fn flags_that_cannot_work_are_named() {
         (&["--cert-file", "x"], "--cert-file is a setting of etcd that Tenure does not support yet"),
         (&["--heartbeat-interval", "soon"], "invalid value 'soon' for '--heartbeat-interval <MS>'"),
         (&["--listen-peer-urls", "https://127.0.0.1:1"], "https is not supported yet"),
+        (&["--listen-peer-urls="], "\"\": the scheme must be http"),
+        (&["--name="], "--name must not be empty"),
         (&["--log-format", "xml"], "[possible values: console, json]"),
         (
             &["--listen-client-urls", url],
