@@ -292,7 +292,7 @@ impl State {
         }
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn members(&self) -> impl DoubleEndedIterator<Item = &Member> {
         self.members.values()
     }
 }

@@ -138,20 +138,51 @@ fn a_length_beyond_the_bound_is_refused_at_once() {
     assert!(reader.finish().is_err());
 }
 
+/// A block with a checksum that is right.
+fn block(kind: u8, number: u64, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_le_bytes();
+    let covered = [&number.to_le_bytes()[..], &[kind], &length, payload].concat();
+    [&[kind][..], &length, &crc32c::crc32c(&covered).to_le_bytes(), payload].concat()
+}
+
 #[test]
 fn a_later_format_is_refused_by_name() {
-    // A header block of version 2, with a checksum that is right.
-    let mut payload = b"TENURECP".to_vec();
-    payload.push(2);
-    let mut covered = 0_u64.to_le_bytes().to_vec();
-    covered.push(1);
-    covered.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    covered.extend_from_slice(&payload);
-    let mut block = vec![1];
-    block.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    block.extend_from_slice(&crc32c::crc32c(&covered).to_le_bytes());
-    block.extend_from_slice(&payload);
-    assert_eq!(restore(&block).err(), Some(CheckpointError::UnknownVersion(2)));
+    let header = block(1, 0, b"TENURECP\x02");
+    assert_eq!(restore(&header).err(), Some(CheckpointError::UnknownVersion(2)));
+}
+
+#[test]
+fn numbers_that_leave_no_room_for_one_more_are_refused() {
+    // As varints: 2^64 - 1 (which is -2^63 as a signed), and 2^63 - 1 as a signed.
+    let (max, max_signed) = ([0xff; 9], [[0xfe].as_slice(), &[0xff; 8]].concat());
+    let (max, max_signed) = ([&max[..], &[1]].concat(), [&max_signed[..], &[1]].concat());
+    let header = |index: &[u8], revision: &[u8], compact_revision: &[u8]| {
+        block(1, 0, &[b"TENURECP\x01", index, revision, compact_revision].concat())
+    };
+    let refusal = |header: Vec<u8>, put: &[u8]| {
+        let mut reader = Reader::new();
+        let body = block(2, 1, &[b"\x02", put].concat());
+        reader.push(&header).and_then(|()| reader.push(&body)).expect_err("a number is too large")
+    };
+    // Revision 2 as a signed is 4. A put: main, sub, key, create revision, version, lease, value.
+    let put = |sub: &[u8], version: &[u8]| [&[4], sub, b"\x01k", &[4], version, &[0, 0]].concat();
+    let sound = put(&[0], &[2]);
+    for (header, put, why) in [
+        (header(&max, &[4], &[4]), &sound, "its index is impossible"),
+        (header(&[9], &max_signed, &[4]), &sound, "its revisions are impossible"),
+        (header(&[9], &max_signed, &max_signed), &sound, "its revisions are impossible"),
+        (
+            header(&[9], &[4], &[4]),
+            &put(&[0xff, 0xff, 0xff, 0xff, 0x0f], &[2]),
+            "a revision has more changes than can be counted",
+        ),
+        (header(&[9], &[4], &[4]), &put(&[0], &max_signed), "a pair has impossible revisions"),
+    ] {
+        assert_eq!(refusal(header, put), CheckpointError::Invalid { why });
+    }
+    let mut reader = Reader::new();
+    reader.push(&header(&[9], &[4], &[4])).expect("a header as it should be");
+    reader.push(&block(2, 1, &[b"\x02", &sound[..]].concat())).expect("a put as it should be");
 }
 
 proptest! {

@@ -11,6 +11,9 @@ use crate::state::State;
 use crate::wire::{DecodeError, Reader as WireReader};
 use crate::{Member, StateHash, Store};
 
+/// No revision, version or index of a checkpoint is larger, so that one may be added to any.
+const MAX_COUNT: i64 = i64::MAX >> 1;
+
 /// Why bytes are no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CheckpointError {
@@ -136,8 +139,9 @@ impl Reader {
         let applied_index = reader.varint()?;
         let (revision, compact_revision) = (reader.signed()?, reader.signed()?);
         reader.finish()?;
-        let is_possible = revision >= 1 && (-1..=revision).contains(&compact_revision);
+        let is_possible = (1..=MAX_COUNT).contains(&revision) && (-1..=revision).contains(&compact_revision);
         require(is_possible, "its revisions are impossible")?;
+        require(applied_index <= MAX_COUNT as u64, "its index is impossible")?;
         self.restoring = Some(Restoring::new(revision, compact_revision, applied_index));
         Ok(())
     }
@@ -227,8 +231,8 @@ impl Restoring {
 
     fn on_member(&mut self, member: Member) -> Result<(), CheckpointError> {
         require(self.record_count == 0, "a member stands among the records")?;
-        let last = self.state.members().last().map(|last| last.id);
-        require(last.is_none_or(|last| last < member.id), "members are out of order")?;
+        let last = self.state.members().next_back();
+        require(last.is_none_or(|last| last.id < member.id), "members are out of order")?;
         self.state.set_member(member);
         self.member_count += 1;
         Ok(())
@@ -236,6 +240,7 @@ impl Restoring {
 
     fn on_record(&mut self, revision: Revision, key: Bytes, change: Change) -> Result<(), CheckpointError> {
         require(self.last_revision < revision, "records are out of order")?;
+        require(revision.sub < u32::MAX, "a revision has more changes than can be counted")?;
         require(revision.main <= self.state.revision(), "a record lies above the latest revision")?;
         require(!key.is_empty(), "a key is empty")?;
         self.check_change(revision, &key, &change)?;
@@ -262,7 +267,8 @@ impl Restoring {
             Change::Delete if revision.main == compact_revision => Ok(()),
             Change::Delete => require(old.is_some(), "a key is deleted that does not exist"),
             Change::Put { create_revision, version, .. } if revision.main <= compact_revision => {
-                let is_possible = (2..=revision.main).contains(create_revision) && *version >= 1;
+                let is_possible =
+                    (2..=revision.main).contains(create_revision) && (1..=MAX_COUNT).contains(version);
                 require(is_possible, "a pair has impossible revisions")
             }
             Change::Put { create_revision, version, .. } => {
