@@ -13,8 +13,7 @@ use tenure_wal::MAX_BATCH_BYTES;
 
 use crate::url::Url;
 
-/// What a command may be longer than the request that it comes from, and what gRPC decodes above the limit of
-/// a request: those get etcd's error, not the library's.
+/// What a command may be longer than the request that it comes from.
 pub(crate) const COMMAND_SLACK_BYTES: usize = 16 << 20;
 
 /// The settings of a member.

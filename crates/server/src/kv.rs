@@ -20,24 +20,11 @@ pub(crate) struct KvService {
     pub(crate) handle: Handle,
 }
 
-/// Above the limit of a request, this much is let in and answered with etcd's own error.
-const TRANSPORT_SLACK_BYTES: usize = 512 << 10;
 /// A range that may walk over more keys than this is read on a thread of its own. A limit does not help: all
 /// keys of a range are counted.
 const MAX_INLINE_KEYS: usize = 1024;
 
 impl KvService {
-    /// What etcd's transport checks, before anybody looks at the request. Returns its size.
-    fn receive(&self, request: &impl Message) -> Result<usize, Status> {
-        let size_bytes = request.encoded_len();
-        let transport_bytes = self.handle.shared.max_request_bytes + TRANSPORT_SLACK_BYTES;
-        if size_bytes <= transport_bytes {
-            return Ok(size_bytes);
-        }
-        let message = format!("grpc: received message larger than max ({size_bytes} vs. {transport_bytes})");
-        Err(Status::resource_exhausted(message))
-    }
-
     /// Checks a write of that size, has it executed, and gives back what came of it.
     async fn execute(
         &self,
@@ -75,7 +62,6 @@ impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        self.receive(&request)?;
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);
         tenure_store::check_range(&request).map_err(ApiError::from)?;
@@ -93,7 +79,6 @@ impl Kv for KvService {
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        self.receive(&request)?;
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);
         check_range_stream(&request)?;
@@ -131,7 +116,7 @@ impl Kv for KvService {
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        let size_bytes = self.receive(&request)?;
+        let size_bytes = request.encoded_len();
         let (response, header) = self.execute(Command::Put(PutRequest::from(request)), size_bytes).await?;
         let tenure_store::Response::Put(response) = response else { return Err(wrong_answer()) };
         Ok(Response::new(header.responder.put(response)))
@@ -143,7 +128,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        let size_bytes = self.receive(&request)?;
+        let size_bytes = request.encoded_len();
         let command = Command::DeleteRange(DeleteRangeRequest::from(request));
         let (response, header) = self.execute(command, size_bytes).await?;
         let tenure_store::Response::DeleteRange(response) = response else { return Err(wrong_answer()) };
@@ -153,7 +138,7 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.handle.admit(&request)?;
         let request = request.into_inner();
-        let size_bytes = self.receive(&request)?;
+        let size_bytes = request.encoded_len();
         let request = TxnRequest::from(request);
         if request.is_read_only() {
             return self.read_txn(request).await;

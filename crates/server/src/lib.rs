@@ -25,6 +25,7 @@ mod http;
 mod kv;
 mod maintenance;
 mod metrics;
+mod oversize;
 mod peer;
 mod range_chunks;
 mod serve;

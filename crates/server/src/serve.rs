@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::map_response;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::Ended;
-use crate::{http, peer, workers};
+use crate::{http, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -314,7 +315,7 @@ async fn bind(url: &Url) -> io::Result<TcpListener> {
 
 /// All services of the client port.
 async fn router(handle: &Handle, config: &Config) -> axum::Router {
-    let max_bytes = config.max_request_bytes + COMMAND_SLACK_BYTES;
+    let max_bytes = oversize::max_message_bytes(config.max_request_bytes);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let kv = KvServer::new(KvService { handle: handle.clone() }).max_decoding_message_size(max_bytes);
@@ -324,7 +325,8 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
         .add_service(MaintenanceServer::new(maintenance))
         .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
         .add_service(health_service);
-    grpc.prepare().into_axum_router().merge(http::router(handle.clone())).fallback(http::not_found)
+    let grpc = grpc.prepare().into_axum_router().layer(map_response(oversize::in_etcds_words));
+    grpc.merge(http::router(handle.clone())).fallback(http::not_found)
 }
 
 /// Serves clients, HTTP/1.1 and HTTP/2 on one port, until told to stop; then finishes what is under way.

@@ -1,11 +1,13 @@
 //! Requests that cannot be served: etcd's code and text for each, and the cluster goes on.
 
+use prost::Message;
 use tenure_api::pb::etcdserverpb::request_op::Request;
 use tenure_api::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use tonic::{Code, Status};
 
 use crate::client::Client;
 use crate::cluster::Cluster;
+use crate::process::resident_bytes;
 
 const MAX_REQUEST_BYTES: usize = 1_572_864;
 
@@ -59,11 +61,12 @@ async fn a_request_that_is_too_large_is_refused_by_every_member() {
         assert_refused(kv.put(request.clone()).await, Code::InvalidArgument, too_large);
         let txn = txn_of([Request::RequestPut(request)]);
         assert_refused(kv.txn(txn).await, Code::InvalidArgument, too_large);
-        let status = kv.put(put_of("a", MAX_REQUEST_BYTES + (600 << 10))).await.expect_err("far too large");
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(status.message().starts_with("grpc: received message larger than max ("), "{status}");
-        // More than is ever decoded.
-        kv.put(put_of("a", 40 << 20)).await.expect_err("beyond measure");
+        for value_bytes in [MAX_REQUEST_BYTES + (600 << 10), 40 << 20] {
+            let request = put_of("a", value_bytes);
+            let found = request.encoded_len();
+            let text = format!("grpc: received message larger than max ({found} vs. 2097152)");
+            assert_refused(kv.put(request).await, Code::ResourceExhausted, &text);
+        }
         kv.put(put_of("zzz", MAX_REQUEST_BYTES - 100)).await.expect("just small enough");
         assert_eq!(client.range("a", "b").await.expect("a range"), []);
     }
@@ -81,6 +84,21 @@ async fn a_transaction_with_too_many_operations_is_refused() {
     assert_refused(client.kv.clone().txn(twice).await, Code::InvalidArgument, text);
     assert_unharmed(&client).await;
     client.kv.clone().txn(puts(128)).await.expect("as many as may be");
+}
+
+#[tokio::test]
+async fn what_is_short_on_the_wire_and_long_in_memory_is_refused_by_its_length() {
+    let mut cluster = Cluster::with_flags(1, &[]).await;
+    let client = cluster.members[0].client();
+    let id = cluster.members[0].process().id();
+    // Operations that are none: two bytes each.
+    let request = TxnRequest { success: vec![RequestOp::default(); 8 << 20], ..TxnRequest::default() };
+    let before = resident_bytes(id);
+    let status = client.kv.clone().txn(request).await.expect_err("16 MiB");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let grown = resident_bytes(id).saturating_sub(before);
+    assert!(grown < 256 << 20, "memory grew by {grown} bytes");
+    assert_unharmed(&client).await;
 }
 
 #[tokio::test]

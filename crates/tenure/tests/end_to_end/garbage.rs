@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::PATIENCE;
 use crate::cluster::Cluster;
+use crate::process::resident_bytes;
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -208,12 +209,4 @@ async fn strangers_who_say_nothing_keep_no_member_out() {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}: only when the strangers were closed for their silence");
     assert_unharmed(&cluster, term).await;
-}
-
-/// What a process has in memory, where the system tells.
-fn resident_bytes(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib << 10
 }
