@@ -33,7 +33,8 @@ pub(crate) struct Segments<D: Disk> {
     spares: BTreeSet<u64>,
     segment_bytes: u64,
     max_spares: usize,
-    /// The next segment is known to need nothing more. Asked whenever the disk is idle, so not of the disk.
+    /// Nothing more can be done now for the next segment: a spare is ready, or there was no room for one. Asked
+    /// whenever the disk is idle, so not of the disk.
     is_prepared: bool,
 }
 
@@ -140,12 +141,21 @@ impl<D: Disk> Segments<D> {
         Ok(checksum)
     }
 
-    /// Does up to `max_bytes` of the work that the next segment will need; says whether all is done.
+    /// Does up to `max_bytes` of the work that the next segment will need; says whether all is done that can be.
     pub(crate) fn prepare(&mut self, max_bytes: u64) -> Result<bool, WalError> {
         if self.is_prepared {
             return Ok(true);
         }
-        let number = self.ensure_spare(self.segment_bytes, max_bytes)?;
+        let number = match self.ensure_spare(self.segment_bytes, max_bytes) {
+            Ok(number) => number,
+            // There may be room again before it is needed, and in the segment in use there still is. To try
+            // before anything has changed would fill the disk up again and again.
+            Err(WalError::NoSpace { .. }) => {
+                self.is_prepared = true;
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         let name = spare_name(number);
         let spare = self.open_segment(&name).map_err(|source| self.io("open", &name, source))?;
         self.is_prepared = spare.len_bytes >= self.segment_bytes;
@@ -198,6 +208,7 @@ impl<D: Disk> Segments<D> {
     pub(crate) fn retire_oldest(&mut self) -> Result<(), WalError> {
         let (sequence, segment) = self.live.pop_first().expect("only a live segment is retired");
         assert!(!self.live.is_empty(), "the newest segment stays");
+        self.is_prepared = false;
         let name = segment_name(sequence);
         if segment.len_bytes == self.segment_bytes && self.spares.len() < self.max_spares {
             let number = self.spares.last().map_or(1, |newest| newest + 1);

@@ -244,8 +244,9 @@ impl<D: Disk> Wal<D> {
         self.retire_unneeded()
     }
 
-    /// Does up to `max_bytes` of the work that the next segment will need, and says whether all is done.
-    /// To be called when the disk is idle: without it the append that begins a segment does the work.
+    /// Does up to `max_bytes` of the work that the next segment will need, and says whether all is done that
+    /// can be. To be called when the disk is idle: without it the append that begins a segment does the work.
+    /// A disk without room for it is no error here: that append may find room again.
     pub fn prepare(&mut self, max_bytes: u64) -> Result<bool, WalError> {
         self.guarded(|wal| wal.segments.prepare(max_bytes))
     }

@@ -185,6 +185,26 @@ fn a_prepared_spare_that_is_given_back_is_prepared_again() {
 }
 
 #[test]
+fn a_full_disk_does_not_stop_a_log_whose_segment_has_room() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    pair.apply(&append(3000)).expect("there is room");
+    pair.apply(&append(3000)).expect("there is room for a second segment");
+    disk.set_capacity_bytes(Some(2 * SMALL.segment_bytes + 5000));
+    while !pair.wal.prepare(1000).expect("it is not needed yet") {}
+    assert_eq!(disk.list().expect("nothing fails").len(), 2, "what was taken is given back");
+    let attempts = disk.count(Operation::Create);
+    pair.apply(&append(100)).expect("there is room in the segment");
+    assert!(pair.wal.prepare(1000).expect("it is not needed yet"));
+    assert_eq!(disk.count(Operation::Create), attempts, "nothing has changed, so it is not tried again");
+    // A compaction gives the room that was missing.
+    pair.apply(&Op::Compact { sixteenths: 16 }).expect("there is room in the segment");
+    while !pair.wal.prepare(1000).expect("a segment became a spare") {}
+    pair.apply(&append(3000)).expect("there is room");
+    assert_eq!(disk.count(Operation::Create), attempts);
+}
+
+#[test]
 fn a_batch_beyond_the_bound_is_refused_and_one_at_the_bound_is_not() {
     let disk = MemoryDisk::new();
     let mut pair = pair(&disk);
