@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use prost::Message;
 use tenure_api::pb::etcdserverpb::kv_client::KvClient;
 use tenure_api::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use tenure_api::pb::etcdserverpb::{
@@ -182,10 +183,25 @@ pub(crate) fn client(options: &Options, channel: Channel) -> KvClient<Channel> {
         .max_decoding_message_size(options.receive_limit_bytes())
 }
 
+/// What is larger than the options allow never leaves. (The library would break the connection instead, and
+/// leave everybody wondering what became of the request.)
+pub(crate) fn check_size(options: &Options, request: &impl Message) -> Result<(), Failure> {
+    let (found, limit) = (request.encoded_len(), options.send_limit_bytes());
+    if found <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "rpc error: code = ResourceExhausted desc = trying to send message larger than max ({found} vs. {limit})\n\
+         --max-request-bytes allows more here; the servers have a flag of the same name."
+    );
+    Err(Failure::new(exit::ERROR, message))
+}
+
 /// `tenure put`.
 pub(crate) async fn put(options: &Options, arguments: PutArguments) -> Result<(), Failure> {
     let printer = KvPrinter::new(options)?;
     let request = arguments.into_request(value_from_stdin)?;
+    check_size(options, &request)?;
     let call = async |channel| client(options, channel).put(request.clone()).await;
     let response = connection::request(options, Kind::Write, call).await?;
     print(&printer.put(response.get_ref()))
@@ -196,6 +212,7 @@ pub(crate) async fn get(options: &Options, arguments: GetArguments) -> Result<()
     let (count_only, values_only) = (arguments.count_only, arguments.print_value_only);
     let in_pieces = arguments.stream;
     let request = arguments.into_request()?;
+    check_size(options, &request)?;
     let printer = KvPrinter::for_get(options, count_only, values_only)?;
     let call = async |channel| {
         let mut client = client(options, channel);
@@ -225,6 +242,7 @@ pub(crate) async fn del(options: &Options, arguments: DelArguments) -> Result<()
     let printer = KvPrinter::new(options)?;
     let is_surprising = arguments.keys.len() > 1 && !arguments.range;
     let request = arguments.into_request()?;
+    check_size(options, &request)?;
     if is_surprising {
         let (first, end) = (quote::quote(&request.key), quote::quote(&request.range_end));
         eprintln!(
@@ -474,6 +492,18 @@ mod tests {
         assert_eq!(put_request(&["k", "--ignore-value"], "other").expect("a request").value, "");
         let lease = put_request(&["k", "v", "--lease", "7f"], "").expect("a request").lease;
         assert_eq!(lease, 0x7f);
+    }
+
+    #[test]
+    fn a_request_beyond_the_limit_is_not_sent() {
+        let options = Options { max_request_bytes: 10, ..crate::client::options::tests::defaults() };
+        let request = |words: &[&str]| put_request(words, "").expect("a request");
+        assert!(check_size(&options, &request(&["k", "12345"])).is_ok());
+        let failure = check_size(&options, &request(&["k", "123456"])).expect_err("eleven bytes");
+        assert!(
+            failure.to_string().contains("trying to send message larger than max (11 vs. 10)"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) async fn txn(options: &Options, arguments: &TxnArguments) -> Result<(
         }
     };
     let request = read_txn(&mut std::io::stdin().lock(), prompt)?;
+    kv::check_size(options, &request)?;
     let call = async |channel| kv::client(options, channel).txn(request.clone()).await;
     let response = connection::request(options, Kind::Write, call).await?;
     print(&printer.txn(response.get_ref()))
