@@ -120,6 +120,19 @@ fn a_block_of_another_checkpoint_is_noticed() {
     }
 }
 
+/// Nothing else would tell: the state is the same, and so is its hash.
+#[test]
+fn a_header_with_another_applied_index_is_noticed() {
+    let mut store = small_store();
+    let ours: Vec<Bytes> = Writer::new(store.snapshot()).collect();
+    store.apply_nothing(store.applied_index() + 1);
+    let theirs: Vec<Bytes> = Writer::new(store.snapshot()).collect();
+    assert_eq!(ours[1], theirs[1]);
+    let mixed = [&theirs[..1], &ours[1..]].concat().concat();
+    let why = "blocks are not those that were written";
+    assert_eq!(restore(&mixed).err(), Some(CheckpointError::Invalid { why }));
+}
+
 #[test]
 fn an_empty_store_has_a_checkpoint_too() {
     let restored = restore(&checkpoint(&Store::new())).expect("a checkpoint can be read");
