@@ -248,6 +248,8 @@ fn a_prepared_segment_costs_the_append_no_allocation() {
     pair.apply(&append(3000)).expect("nothing fails");
     assert_eq!(disk.count(Operation::Rename), 2, "the second segment has begun");
     assert_eq!((disk.count(Operation::Create), disk.count(Operation::Allocate)), (creations, allocations));
+    while !pair.wal.prepare(1000).expect("nothing fails") {}
+    assert_eq!(disk.count(Operation::Create), creations + 1, "the segment after it is prepared as well");
 }
 
 mod bugs_of_the_caller {
