@@ -5,7 +5,8 @@
 //! is what etcd computes when all its compactions have been carried out and it has been restarted since.
 //! (A running etcd answers for the exact revisions of its last ten compactions from a cache, which holds
 //! hashes made before the removal and claims the compact revision before; no other member has to have the
-//! same cache, and we have none.)
+//! same cache, and we have none.) One pair is in ours that is not in etcd's: one that was deleted and put again
+//! in the compact revision itself, which etcd loses.
 
 use std::collections::BTreeSet;
 
