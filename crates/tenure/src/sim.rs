@@ -36,7 +36,7 @@ pub(crate) struct SimArguments {
     #[arg(long, requires = "seed", conflicts_with = "trace")]
     short: bool,
     /// Play this many seeds, on all cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Begin with this seed instead of a new one
     #[arg(long, value_name = "N")]
@@ -310,9 +310,13 @@ mod tests {
 
     #[test]
     fn flags_that_contradict_each_other_are_refused() {
-        for words in
-            ["sim --seed 1 --seeds 2", "sim --trace", "sim --seed 1 --trace --short", "sim --members 0"]
-        {
+        for words in [
+            "sim --seed 1 --seeds 2",
+            "sim --trace",
+            "sim --seed 1 --trace --short",
+            "sim --members 0",
+            "sim --seeds 0",
+        ] {
             assert!(parse(words).is_err(), "{words}");
         }
     }

@@ -71,6 +71,17 @@ async fn every_member_serves_every_request() {
     cluster.assert_equal().await;
 }
 
+#[test]
+fn a_comparison_with_a_program_that_is_not_there_does_not_begin() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = tenure();
+    command.args(["bench", "cluster", "--etcd-binary", "no-such-program"]).current_dir(folder.path());
+    let Output { status, stderr, .. } = command.output().expect("it starts");
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(!status.success() && said.contains("there is no program at no-such-program"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "something was left");
+}
+
 #[tokio::test]
 async fn the_environment_speaks_to_the_client_commands_alone() {
     let cluster = Cluster::with_flags(1, &[]).await;

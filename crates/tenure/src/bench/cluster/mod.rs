@@ -59,6 +59,12 @@ impl ClusterArguments {
     fn plan(&self) -> Result<Plan, String> {
         let own = || std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
         let tenure = self.tenure_binary.clone().map_or_else(own, Ok)?;
+        // Better now than when the first system has been measured for minutes.
+        for binary in [Some(&tenure), self.etcd_binary.as_ref()].into_iter().flatten() {
+            if !binary.is_file() {
+                return Err(format!("there is no program at {}", binary.display()));
+            }
+        }
         let etcd = self.etcd_binary.clone().map(System::Etcd);
         Ok(Plan {
             systems: [Some(System::Tenure(tenure)), etcd].into_iter().flatten().collect(),
