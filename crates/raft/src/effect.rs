@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, Snapshot, Term};
+use crate::{Configuration, Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, Snapshot, Term};
 
 /// Names one attempt to write, so that its completion cannot vouch for anything written later at the same
 /// indexes. Tokens grow; writes complete in the order they were asked for.
@@ -110,6 +110,8 @@ pub enum StepDownReason {
     LostQuorum,
     /// The leader's own disk has not finished a write for too long.
     DiskStalled,
+    /// A change that is committed has left it without a vote (SOURCES C4).
+    Removed,
 }
 
 /// What happened. Not needed to run the protocol.
@@ -176,6 +178,12 @@ pub enum Event {
     CommitAdvanced {
         /// The last committed entry.
         commit: EntryId,
+    },
+    /// Another configuration came into force: it was appended, or came with a snapshot, or a later one was cut
+    /// off.
+    ConfigurationChanged {
+        /// The one in force now.
+        configuration: Configuration,
     },
     /// A snapshot took the place of the log.
     SnapshotInstalled {
@@ -275,6 +283,7 @@ impl fmt::Display for Event {
                     StepDownReason::HigherTerm => "a higher term",
                     StepDownReason::LostQuorum => "no quorum answers",
                     StepDownReason::DiskStalled => "its disk stalls",
+                    StepDownReason::Removed => "it has no vote any more",
                 };
                 write!(f, "steps down in term {term}: {why}")
             }
@@ -291,6 +300,7 @@ impl fmt::Display for Event {
             Event::AppendRejected { prev } => write!(f, "lacks {prev}"),
             Event::Truncated { first, last } => write!(f, "cuts off from {first}, last {last}"),
             Event::CommitAdvanced { commit } => write!(f, "commit {commit}"),
+            Event::ConfigurationChanged { configuration } => write!(f, "goes by {configuration}"),
             Event::SnapshotInstalled { last_included } => write!(f, "snapshot {last_included} installed"),
             Event::TransferStarted { target } => write!(f, "hands over to {target}"),
             Event::TransferAborted { target } => write!(f, "{target} did not take over"),

@@ -7,7 +7,7 @@ use crate::quorum::{VoteResult, quorum_value, vote_result};
 use crate::read_index::LeaderReads;
 use crate::role::{Campaign, Follower, Leader, Role};
 use crate::{
-    EntryId, Envelope, Event, HardState, Message, Node, NodeId, Payload, StepDownReason, Term, Time,
+    EntryId, Envelope, Event, HardState, Message, Node, NodeId, Payload, Quorum, StepDownReason, Term, Time,
     VoteRefusal,
 };
 
@@ -55,9 +55,13 @@ impl Node {
         self.now.after(patience_us + self.random.below(patience_us))
     }
 
-    /// Only voters campaign, and nobody whose log is just being replaced by a snapshot.
+    /// Only voters campaign, and nobody whose log is just being replaced by a snapshot. Who is a voter no more
+    /// by a change that is not known to be committed still may: it can be the only one that holds the change
+    /// and can be elected (thesis §4.2.2). It counts only the votes of others.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.configuration().is_voter(self.id) && !self.is_installing()
+        let committed = self.log.configuration_at(self.log.commit_index);
+        let has_a_vote = self.configuration().is_voter(self.id) || committed.is_voter(self.id);
+        has_a_vote && !self.is_installing()
     }
 
     // ---- Campaigns ----------------------------------------------------------------------------------
@@ -313,7 +317,7 @@ impl Node {
 
     /// The latest time at which a quorum had been heard.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Time {
-        quorum_value(self.configuration(), |id| {
+        quorum_value(self.configuration(), Quorum::Commit, |id| {
             if id == self.id { self.now } else { leader.progress.get(&id).map_or(Time(0), |p| p.last_heard) }
         })
     }

@@ -46,6 +46,9 @@ pub fn check(node: &Node) {
         "what is durable is not ahead of what is in force"
     );
     if let Role::Leader(leader) = &node.role {
+        for id in node.configuration().members().filter(|&id| id != node.id) {
+            assert!(leader.progress.contains_key(&id), "a leader replicates to every member");
+        }
         assert_eq!(node.hard_state.voted_for, Some(node.id), "a leader voted for itself");
         let expected = log.bytes_between(log.commit_index.next(), log.last_index());
         assert_eq!(leader.uncommitted_bytes, expected, "uncommitted bytes are counted exactly");

@@ -32,6 +32,8 @@ pub(crate) enum Splice {
     Done {
         /// The first index that had to give way to the leader's entry, if any.
         truncated: Option<Index>,
+        /// Whether another configuration is in force now.
+        reconfigured: bool,
     },
 }
 
@@ -180,6 +182,11 @@ impl RaftLog {
         self.configurations.last().map_or(&self.snapshot.configuration, |(_, configuration)| configuration)
     }
 
+    /// The entry that brought the configuration in force; what a snapshot brought counts as its last entry.
+    pub fn configuration_index(&self) -> Index {
+        self.configurations.last().map_or(self.snapshot.last_included.index, |(at, _)| *at)
+    }
+
     /// The configuration that was in force at `index`, which must not lie below the snapshot.
     pub fn configuration_at(&self, index: Index) -> &Configuration {
         let following = self.configurations.partition_point(|(at, _)| *at <= index);
@@ -214,17 +221,20 @@ impl RaftLog {
             return Splice::Missing;
         }
         let mut truncated = None;
+        let mut reconfigured = false;
         for entry in slice.into_entries() {
             if self.matches(entry.id) {
                 continue;
             }
             if entry.id.index <= self.last_index {
                 truncated = Some(entry.id.index);
+                reconfigured |= self.configuration_index() >= entry.id.index;
                 self.truncate_from(entry.id.index);
             }
+            reconfigured |= matches!(entry.payload, Payload::Configuration(_));
             self.append(entry);
         }
-        Splice::Done { truncated }
+        Splice::Done { truncated, reconfigured }
     }
 
     fn truncate_from(&mut self, first: Index) {

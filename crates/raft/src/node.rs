@@ -5,8 +5,8 @@
 //! one append for each follower, without a timer: one drain is one batch.
 //!
 //! The rules of each chapter of the paper live in modules of their own, as further methods of `Node`:
-//! [`election`](crate::election), [`replication`](crate::replication), [`read_index`](crate::read_index),
-//! [`snapshot`](crate::snapshot), [`transfer`](crate::transfer).
+//! [`election`](crate::election), [`replication`](crate::replication), [`membership`](crate::membership),
+//! [`read_index`](crate::read_index), [`snapshot`](crate::snapshot), [`transfer`](crate::transfer).
 
 use std::collections::VecDeque;
 
@@ -305,6 +305,11 @@ impl Node {
         self.log.configuration()
     }
 
+    /// The newest configuration that is known to be committed.
+    pub fn committed_configuration(&self) -> &Configuration {
+        self.log.configuration_at(self.log.commit_index)
+    }
+
     /// Where it stands.
     pub fn status(&self) -> Status {
         Status {
@@ -321,7 +326,7 @@ impl Node {
 
     // ---- Inside -------------------------------------------------------------------------------------
 
-    fn observe(&mut self, now: Time) {
+    pub(crate) fn observe(&mut self, now: Time) {
         self.now = self.now.max(now);
     }
 
@@ -449,9 +454,11 @@ impl Node {
     fn gather(&mut self) {
         if let Role::Leader(_) = self.role {
             self.advance_commit_index();
+            self.advance_change();
             self.confirm_reads();
             self.advance_transfer();
             self.replicate();
+            self.end_change();
         }
         self.persist();
         self.begin_installing();

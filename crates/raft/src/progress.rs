@@ -86,6 +86,12 @@ pub(crate) struct Progress {
     pub(crate) acked_round: Round,
     /// Entries for it are being read from disk.
     pub(crate) loading: bool,
+    /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
+    /// leader had when it began.
+    round_end: Index,
+    round_began: Time,
+    /// The last round took less than an election timeout.
+    pub(crate) is_caught_up: bool,
 }
 
 impl Progress {
@@ -99,6 +105,20 @@ impl Progress {
             last_heard: now,
             acked_round: Round(0),
             loading: false,
+            round_end: next_index.previous(),
+            round_began: now,
+            is_caught_up: false,
+        }
+    }
+
+    /// The follower has moved: ends its round of catching up if it has reached the end of it, and begins the
+    /// next.
+    pub(crate) fn count_round(&mut self, now: Time, last_index: Index, limit_us: u64) {
+        if self.match_index >= self.round_end {
+            let has_everything = self.match_index >= last_index;
+            self.is_caught_up = has_everything || now.since_us(self.round_began) <= limit_us;
+            self.round_end = last_index;
+            self.round_began = now;
         }
     }
 

@@ -7,7 +7,7 @@
 
 use crate::quorum::quorum_value;
 use crate::role::{Follower, Role};
-use crate::{Effect, Index, Message, Node, NodeId, ReadId, Round, Time};
+use crate::{Effect, Index, Message, Node, NodeId, Quorum, ReadId, Round, Time};
 
 /// Why a read was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl Node {
         self.begin_round();
         let Role::Leader(leader) = &self.role else { return None };
         let round = leader.reads.confirming.as_ref()?.round;
-        let confirmed = quorum_value(self.configuration(), |id| {
+        let confirmed = quorum_value(self.configuration(), Quorum::Commit, |id| {
             if id == self.id {
                 round
             } else {

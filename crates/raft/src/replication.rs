@@ -5,7 +5,8 @@ use crate::progress::{Progress, ProgressState};
 use crate::quorum::quorum_value;
 use crate::role::{Leader, Role};
 use crate::{
-    AppendReply, Effect, Entry, EntryId, Event, Index, LogSlice, Message, Node, NodeId, Payload, Round, Time,
+    AppendReply, Effect, Entry, EntryId, Event, Index, LogSlice, Message, Node, NodeId, Payload, Quorum,
+    Round, Time,
 };
 
 /// The leader's side.
@@ -150,6 +151,7 @@ impl Node {
             // Nobody can agree with more than there is.
             AppendReply::Accepted { match_index } if match_index <= last_index => {
                 progress.accept(match_index);
+                progress.count_round(now, last_index, self.options.election_timeout_us);
             }
             AppendReply::Accepted { .. } => {}
             AppendReply::Rejected { prev, hint } => self.on_rejected(from, prev, hint),
@@ -247,7 +249,7 @@ impl Node {
     /// Commits what a quorum holds durably, ourselves counted by what our own disk has finished.
     pub(crate) fn advance_commit_index(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let replicated = quorum_value(self.configuration(), |id| {
+        let replicated = quorum_value(self.configuration(), Quorum::Commit, |id| {
             if id == self.id {
                 self.log.persisted_index
             } else {
@@ -321,16 +323,16 @@ impl Node {
     /// the air.
     fn splice(&mut self, slice: LogSlice) -> Option<Index> {
         let last = slice.last().index;
-        match self.log.splice(slice) {
-            Splice::Missing => None,
-            Splice::Done { truncated: None } => Some(last),
-            Splice::Done { truncated: Some(first) } => {
-                self.writes.cut_back(first.previous());
-                let last_kept = self.log.id_at(first.previous());
-                self.event(Event::Truncated { first, last: last_kept });
-                Some(last)
-            }
+        let Splice::Done { truncated, reconfigured } = self.log.splice(slice) else { return None };
+        if let Some(first) = truncated {
+            self.writes.cut_back(first.previous());
+            let last_kept = self.log.id_at(first.previous());
+            self.event(Event::Truncated { first, last: last_kept });
         }
+        if reconfigured {
+            self.event(Event::ConfigurationChanged { configuration: self.configuration().clone() });
+        }
+        Some(last)
     }
 
     /// Appends what came early and now has its place.

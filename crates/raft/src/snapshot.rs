@@ -258,9 +258,13 @@ impl Node {
         let Some(incoming) = self.incoming.take() else { return };
         assert_eq!(incoming.step, IncomingStep::Installing, "only what was given out is installed");
         assert_eq!(incoming.snapshot.last_included, last_included, "the snapshot that was given out");
+        let reconfigured = incoming.snapshot.configuration != *self.configuration();
         self.log.reset_to(incoming.snapshot);
         self.writes.cut_back(Index(0));
         self.event(Event::SnapshotInstalled { last_included });
+        if reconfigured {
+            self.event(Event::ConfigurationChanged { configuration: self.configuration().clone() });
+        }
         let reply = SnapshotReply::Installed { match_index: last_included.index };
         self.send(incoming.leader, Message::InstallSnapshotReply { last_included, reply });
     }

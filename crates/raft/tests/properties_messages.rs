@@ -9,8 +9,8 @@ use bytes::Bytes;
 use cluster::{Disk, Image, Write, n};
 use proptest::prelude::*;
 use tenure_raft::{
-    AppendReply, Configuration, Effect, Entry, EntryId, Envelope, Index, LogSlice, Message, Node, Options,
-    Payload, ReadId, Round, Snapshot, SnapshotReply, Term, Time, Voters, invariants,
+    AppendReply, Configuration, Effect, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Node,
+    Options, Payload, ReadId, Round, Snapshot, SnapshotReply, Term, Time, Voters, invariants,
 };
 
 /// Something that happens to the server.
@@ -55,7 +55,8 @@ fn entry_id() -> impl Strategy<Value = EntryId> {
 
 fn configuration() -> BoxedStrategy<Configuration> {
     let voters = || proptest::collection::vec((1_u64..6, 0_u32..4), 0..5);
-    let learners = proptest::collection::btree_set((1_u64..6).prop_map(n), 0..3);
+    let learner = prop_oneof![Just(Learner::Waits), (1_u32..4).prop_map(|votes| Learner::Joins { votes })];
+    let learners = proptest::collection::btree_map((1_u64..6).prop_map(n), learner, 0..3);
     (voters(), proptest::option::of(voters()), learners)
         .prop_map(|(voters, old, learners)| {
             let weighted =

@@ -45,6 +45,11 @@ transcripts! {
     a_broken_connection_elects_early
     a_candidate_that_steps_back_keeps_its_vote
     a_candidates_own_vote_counts_when_it_is_durable
+    a_change_of_members_is_joint_until_it_has_committed
+    a_change_survives_the_leader_that_began_it
+    a_change_that_leaves_no_quorum_is_refused
+    a_change_that_reached_nobody_is_rolled_back
+    a_change_waits_for_an_entry_of_the_leaders_term
     a_cluster_of_four_needs_three
     a_cluster_of_one_needs_nobody
     a_cluster_of_three_elects_and_commits
@@ -58,9 +63,11 @@ transcripts! {
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
     a_leader_that_can_only_send_steps_down
+    a_leader_that_is_removed_leads_until_the_change_has_committed
     a_leader_whose_disk_stalls_steps_down
     a_leader_without_a_quorum_goes_quiet
     a_leaders_own_write_counts_when_it_is_durable
+    a_learner_becomes_a_voter_when_it_has_caught_up
     a_longer_log_of_an_older_term_loses
     a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
@@ -68,7 +75,9 @@ transcripts! {
     a_read_of_a_follower_fails_when_its_leader_is_gone
     a_read_waits_for_the_first_own_entry
     a_refused_pre_vote_teaches_the_higher_term
+    a_removed_server_disturbs_nobody
     a_returning_isolated_server_does_not_disturb
+    a_server_outside_its_own_configuration_may_have_to_lead
     a_server_that_does_not_hear_the_leader_disturbs_nobody
     a_snapshot_arrives_in_chunks
     a_snapshot_begins_anew_with_another_leader
@@ -88,6 +97,7 @@ transcripts! {
     appends_are_sent_ahead_within_a_window
     candidates_with_slow_disks_grow_patient
     each_batch_of_reads_has_a_round_of_its_own
+    election_and_commit_quorums_can_differ
     fast_backup_skips_a_whole_term_in_a_round
     figure_7_six_followers_are_brought_into_line
     figure_8_an_entry_of_an_earlier_term_does_not_commit_by_counting

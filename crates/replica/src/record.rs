@@ -3,10 +3,13 @@
 //! A command is stored as it came: it was encoded once, by the member that took the request, and the same
 //! bytes go to every log and to apply.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
-use tenure_raft::{Configuration, Entry, EntryId, Index, NodeId, Payload, Term, Voters};
+use tenure_raft::{
+    Configuration, Entry, EntryId, Index, InvalidConfiguration, Learner, NodeId, Payload, Quorums, Term,
+    Voters,
+};
 use tenure_wal::{Position, Record};
 
 const KIND_EMPTY: u8 = 0;
@@ -75,7 +78,9 @@ pub(crate) fn entry_id(position: Position) -> EntryId {
     EntryId::new(Index(position.index), Term(position.term))
 }
 
-/// Voters (id, votes), old voters if joint, learners; each list with its length, little endian.
+/// Voters, old voters if joint, learners; each list with its length, little endian. A voter is its id and its
+/// votes, behind the quorums of all if they have some; a learner its id and the votes it will have, zero if it
+/// waits to be promoted.
 pub fn encode_configuration(configuration: &Configuration) -> Vec<u8> {
     let mut out = Vec::new();
     put_voters(&mut out, &configuration.voters);
@@ -84,8 +89,12 @@ pub fn encode_configuration(configuration: &Configuration) -> Vec<u8> {
         put_voters(&mut out, old_voters);
     }
     out.put_u32_le(configuration.learners.len() as u32);
-    for learner in &configuration.learners {
-        out.put_u64_le(learner.as_u64());
+    for (id, learner) in &configuration.learners {
+        out.put_u64_le(id.as_u64());
+        out.put_u32_le(match *learner {
+            Learner::Waits => 0,
+            Learner::Joins { votes } => votes,
+        });
     }
     out
 }
@@ -99,17 +108,35 @@ pub fn decode_configuration(mut bytes: &[u8]) -> Result<Configuration, RecordErr
         Ok(1) => Some(take_voters(input)?),
         Ok(_) | Err(_) => return Err(RecordError::Configuration),
     };
-    let mut learners = BTreeSet::new();
+    let mut learners = BTreeMap::new();
     for _ in 0..take_count(input)? {
-        learners.insert(take_id(input)?);
+        let id = take_id(input)?;
+        let learner = match take_u32(input)? {
+            0 => Learner::Waits,
+            number => Learner::Joins { votes: number },
+        };
+        learners.insert(id, learner);
     }
     if input.has_remaining() {
         return Err(RecordError::Configuration);
     }
-    Ok(Configuration { voters, old_voters, learners })
+    let configuration = Configuration { voters, old_voters, learners };
+    match configuration.check() {
+        // By such quorums two leaders could be elected: no leader has made it.
+        Err(InvalidConfiguration::QuorumsDoNotMeet { .. }) => Err(RecordError::Configuration),
+        // Who joins knows no voter until the log tells it.
+        Ok(()) | Err(InvalidConfiguration::NoVoters | InvalidConfiguration::VoterAndLearner { .. }) => {
+            Ok(configuration)
+        }
+    }
 }
 
 fn put_voters(out: &mut Vec<u8>, voters: &Voters) {
+    out.put_u8(u8::from(voters.quorums().is_some()));
+    if let Some(Quorums { election_votes, commit_votes }) = voters.quorums() {
+        out.put_u64_le(election_votes);
+        out.put_u64_le(commit_votes);
+    }
     out.put_u32_le(voters.len() as u32);
     for (id, votes) in voters.iter() {
         out.put_u64_le(id.as_u64());
@@ -118,23 +145,33 @@ fn put_voters(out: &mut Vec<u8>, voters: &Voters) {
 }
 
 fn take_voters(input: &mut &[u8]) -> Result<Voters, RecordError> {
+    let quorums = match input.try_get_u8() {
+        Ok(0) => None,
+        Ok(1) => Some(Quorums { election_votes: take_u64(input)?, commit_votes: take_u64(input)? }),
+        Ok(_) | Err(_) => return Err(RecordError::Configuration),
+    };
     let mut voters = Vec::new();
     for _ in 0..take_count(input)? {
-        let id = take_id(input)?;
-        let weight = input.try_get_u32_le().map_err(|_| RecordError::Configuration)?;
-        voters.push((id, weight));
+        voters.push((take_id(input)?, take_u32(input)?));
     }
-    Ok(Voters::weighted(voters))
+    Ok(Voters::weighted(voters).with_quorums(quorums))
+}
+
+fn take_u32(input: &mut &[u8]) -> Result<u32, RecordError> {
+    input.try_get_u32_le().map_err(|_| RecordError::Configuration)
+}
+
+fn take_u64(input: &mut &[u8]) -> Result<u64, RecordError> {
+    input.try_get_u64_le().map_err(|_| RecordError::Configuration)
 }
 
 fn take_count(input: &mut &[u8]) -> Result<usize, RecordError> {
-    let count = input.try_get_u32_le().map_err(|_| RecordError::Configuration)? as usize;
+    let count = take_u32(input)? as usize;
     if count > MAX_MEMBERS { Err(RecordError::Configuration) } else { Ok(count) }
 }
 
 fn take_id(input: &mut &[u8]) -> Result<NodeId, RecordError> {
-    let id = input.try_get_u64_le().map_err(|_| RecordError::Configuration)?;
-    NodeId::new(id).ok_or(RecordError::Configuration)
+    NodeId::new(take_u64(input)?).ok_or(RecordError::Configuration)
 }
 
 #[cfg(test)]

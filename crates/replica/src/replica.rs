@@ -10,7 +10,8 @@ mod writes;
 use std::collections::VecDeque;
 
 use tenure_raft::{
-    Effect, Entry, Node, NodeId, Payload, Restored, RoleKind, Snapshot, Status, Time, TransferError,
+    ChangeError, Configuration, Effect, Entry, EntryId, Node, NodeId, Payload, Restored, RoleKind, Snapshot,
+    Status, Time, TransferError,
 };
 use tenure_store::{Command, Member, Store};
 
@@ -156,6 +157,18 @@ impl Replica {
             None if self.node.role() == RoleKind::Leader => Ok(()),
             None => Err(TransferError::NotLeader { leader_id: self.node.leader_id() }),
         }
+    }
+
+    /// Changes the members, if this one leads: see [`Node::change_membership`]. It is done when the
+    /// configuration is committed.
+    pub fn change_membership(
+        &mut self,
+        now: Time,
+        target: &Configuration,
+        force: bool,
+    ) -> Result<EntryId, ChangeError> {
+        self.observe(now);
+        self.node.change_membership(self.now, target, force)
     }
 
     // ---- Peers --------------------------------------------------------------------------------------
@@ -455,7 +468,7 @@ impl Replica {
         let applied = log.last_applied();
         let Some(term) = log.term_at(applied) else { return };
         let snapshot = Snapshot {
-            last_included: tenure_raft::EntryId::new(applied, term),
+            last_included: EntryId::new(applied, term),
             configuration: log.configuration_at(applied).clone(),
         };
         self.checkpoint.begin(&self.store);
@@ -473,7 +486,7 @@ impl Replica {
         }
         let Some(term) = log.term_at(through) else { return };
         self.node.compact_log(through);
-        let through = tenure_raft::EntryId::new(through, term);
+        let through = EntryId::new(through, term);
         self.jobs.push_back(Job::Log(LogJob::Compact { through }));
     }
 

@@ -9,6 +9,7 @@ pub(crate) fn log(member: NodeId, event: &Event) {
         Event::BecameLeader { .. }
         | Event::BecameFollower { .. }
         | Event::BecameCandidate { .. }
+        | Event::ConfigurationChanged { .. }
         | Event::SnapshotInstalled { .. }
         | Event::TransferStarted { .. } => tracing::info!(member, "{event}"),
         Event::SteppedDown { .. } | Event::TransferAborted { .. } | Event::Truncated { .. } => {

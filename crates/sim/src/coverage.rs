@@ -41,6 +41,10 @@ pub enum Mark {
     Paused,
     /// Leadership was handed over on purpose.
     TransferStarted,
+    /// A joint configuration came into force.
+    Joint,
+    /// A leader left the voters and stepped down.
+    LeaderRemoved,
     /// A write was passed on to the leader.
     Forwarded,
     /// The leader sent back what was passed on.
@@ -51,7 +55,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 21] = [
+const MARKS: [Mark; 23] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -69,6 +73,8 @@ const MARKS: [Mark; 21] = [
     Mark::Partitioned,
     Mark::Paused,
     Mark::TransferStarted,
+    Mark::Joint,
+    Mark::LeaderRemoved,
     Mark::Forwarded,
     Mark::ForwardRefused,
     Mark::NotDone,
@@ -91,11 +97,14 @@ impl Coverage {
             Event::BecameLeader { .. } => Mark::Elected,
             Event::SteppedDown { reason: StepDownReason::LostQuorum, .. } => Mark::LostQuorum,
             Event::SteppedDown { reason: StepDownReason::DiskStalled, .. } => Mark::DiskStalled,
+            Event::SteppedDown { reason: StepDownReason::Removed, .. } => Mark::LeaderRemoved,
             Event::Truncated { .. } => Mark::Truncated,
             Event::AppendRejected { .. } => Mark::AppendRejected,
             Event::SnapshotInstalled { .. } => Mark::SnapshotInstalled,
             Event::TransferStarted { .. } => Mark::TransferStarted,
-            Event::SteppedDown { reason: StepDownReason::HigherTerm, .. }
+            Event::ConfigurationChanged { configuration } if configuration.is_joint() => Mark::Joint,
+            Event::ConfigurationChanged { .. }
+            | Event::SteppedDown { reason: StepDownReason::HigherTerm, .. }
             | Event::BecameFollower { .. }
             | Event::BecamePreCandidate { .. }
             | Event::BecameCandidate { .. }

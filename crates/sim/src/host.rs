@@ -250,7 +250,11 @@ impl World {
                 }
                 Ok(())
             }
-            RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit),
+            RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit, &process.in_force),
+            RaftEvent::ConfigurationChanged { configuration } => {
+                self.process(member).in_force = configuration.clone();
+                Ok(())
+            }
             RaftEvent::SnapshotInstalled { last_included } => self.judges.on_installed(it.id, *last_included),
             RaftEvent::BecameFollower { .. }
             | RaftEvent::BecamePreCandidate { .. }

@@ -111,6 +111,8 @@ pub(crate) struct Process {
     /// An event that handles what has arrived is on its way.
     pub(crate) is_batching: bool,
     pub(crate) before: Summary,
+    /// The configuration that it goes by, as its events tell it.
+    pub(crate) in_force: Configuration,
     pub(crate) torn_tail: bool,
 }
 
@@ -163,6 +165,7 @@ impl Member {
         replica.publish(record_of(&identity));
         self.process = Some(Box::new(Process {
             before: invariants::summary(replica.node()),
+            in_force: replica.node().configuration().clone(),
             replica,
             log,
             log_jobs: VecDeque::new(),

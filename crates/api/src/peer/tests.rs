@@ -1,13 +1,13 @@
 //! Round trips, and bytes of strangers.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index as Choice;
 use prost::Message as _;
 use tenure_raft::{
-    AppendReply, Configuration, Entry, EntryId, Envelope, Index, LogSlice, Message, Payload, ReadId, Round,
-    Snapshot, SnapshotReply, Term, Voters,
+    AppendReply, Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Payload, ReadId,
+    Round, Snapshot, SnapshotReply, Term, Voters,
 };
 use tenure_replica::{Forward, ForwardRefusal, ForwardRefused};
 
@@ -74,7 +74,8 @@ fn any_voters() -> impl Strategy<Value = Voters> {
 }
 
 fn any_configuration() -> impl Strategy<Value = Configuration> {
-    let learners = btree_set(any_node(), 0..3);
+    let learner = prop_oneof![Just(Learner::Waits), (1_u32..4).prop_map(|votes| Learner::Joins { votes })];
+    let learners = btree_map(any_node(), learner, 0..3);
     (any_voters(), proptest::option::of(any_voters()), learners)
         .prop_map(|(voters, old_voters, learners)| Configuration { voters, old_voters, learners })
 }

@@ -202,7 +202,7 @@ impl Pair {
         let fits = self.list.splice(&slice);
         match self.log.splice(slice) {
             Splice::Missing => assert!(!fits, "it hangs on {prev}"),
-            Splice::Done { truncated } => {
+            Splice::Done { truncated, .. } => {
                 assert!(fits, "nothing to hang on at {prev}");
                 if let Some(first) = truncated {
                     assert!(first <= last_before && first > self.log.commit_index);
@@ -220,7 +220,7 @@ impl Pair {
         let slice = LogSlice::parse(self.list.id_at(prev), entries).expect("of one log");
         assert_eq!(
             self.log.splice(slice),
-            Splice::Done { truncated: None },
+            Splice::Done { truncated: None, reconfigured: false },
             "an old message takes nothing away"
         );
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{VoteResult, quorum_value, vote_result};
-use crate::{Configuration, NodeId, Voters};
+use crate::{Configuration, Learner, NodeId, Quorum, Voters};
 
 fn n(id: u64) -> NodeId {
     NodeId::new(id).expect("not zero")
@@ -50,7 +50,7 @@ fn configurations() -> Vec<Configuration> {
         halves.iter().map(|old| Configuration {
             voters: new.clone(),
             old_voters: Some(old.clone()),
-            learners: BTreeSet::from([n(9)]),
+            learners: BTreeMap::from([(n(9), Learner::Waits)]),
         })
     });
     plain.chain(joint).collect()
@@ -124,7 +124,8 @@ fn what_is_reached_is_held_by_a_quorum_and_nothing_higher_is() {
     for configuration in configurations() {
         for values in (0..3_u64.pow(4)).map(|code| (0..4).map(move |digit| code / 3_u64.pow(digit) % 3)) {
             let values: BTreeMap<NodeId, u64> = (1..=4).map(n).zip(values).collect();
-            let reached = quorum_value(&configuration, |id| values.get(&id).copied().unwrap_or(0));
+            let reached =
+                quorum_value(&configuration, Quorum::Commit, |id| values.get(&id).copied().unwrap_or(0));
             assert_eq!(reached, slow_quorum_value(&configuration, &values), "{configuration} {values:?}");
         }
     }
@@ -134,10 +135,10 @@ fn what_is_reached_is_held_by_a_quorum_and_nothing_higher_is() {
 #[test]
 fn without_voters_nothing_is_decided() {
     let nobody = Configuration::default();
-    assert_eq!(quorum_value(&nobody, |_| 7), 0);
+    assert_eq!(quorum_value(&nobody, Quorum::Commit, |_| 7), 0);
     assert_eq!(vote_result(&nobody, &BTreeMap::from([(n(1), true)])), VoteResult::Lost);
     let half = Configuration { old_voters: Some(Voters::of([n(1)])), ..Configuration::default() };
-    assert_eq!(quorum_value(&half, |_| 7), 0, "one half without voters holds up the other");
+    assert_eq!(quorum_value(&half, Quorum::Election, |_| 7), 0, "one half without voters holds up the other");
 }
 
 proptest! {
@@ -152,10 +153,10 @@ proptest! {
         let configuration = Configuration {
             voters: weighted(new),
             old_voters: old.map(weighted),
-            learners: BTreeSet::new(),
+            learners: BTreeMap::new(),
         };
         let values: BTreeMap<NodeId, u64> = (1..).map(n).zip(values).collect();
-        let reached = quorum_value(&configuration, |id| values[&id]);
+        let reached = quorum_value(&configuration, Quorum::Commit, |id| values[&id]);
         prop_assert_eq!(reached, slow_quorum_value(&configuration, &values));
         let granted: BTreeSet<NodeId> = values.iter().filter(|&(_, &v)| v > 2).map(|(&id, _)| id).collect();
         prop_assert_eq!(wins(&configuration, &granted), is_quorum(&configuration, &granted));

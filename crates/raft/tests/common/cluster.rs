@@ -191,13 +191,16 @@ impl Cluster {
         self.leader().expect("it was awaited")
     }
 
-    /// Waits until every server that is up has executed everything that is in the leader's log.
+    /// Waits until every member that is up has executed everything that is in the leader's log. Who was removed
+    /// need not.
     pub(crate) fn await_equal(&mut self) {
         self.await_that(10_000, "all servers have executed the same log", |cluster| {
             let Some(leader) = cluster.leader() else { return false };
             let last = cluster.node(leader).log().last();
+            let configuration = cluster.node(leader).configuration();
             cluster
                 .up()
+                .filter(|&id| configuration.is_member(id))
                 .all(|id| cluster.node(id).log().last() == last && cluster.machine(id).applied == last.index)
         });
     }
@@ -390,6 +393,7 @@ impl Cluster {
         server.judged_commit = image.snapshot.last_included.index;
         let node = Node::new(id, options, seed, image.restored(), now);
         invariants::check(&node);
+        server.in_force = node.configuration().clone();
         server.node = Some(node);
         self.drain(id);
     }

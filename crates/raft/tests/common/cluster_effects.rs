@@ -288,6 +288,10 @@ impl Cluster {
             Event::VoteRefused { .. } => "vote refused",
             Event::AppendRejected { .. } => "append rejected",
             Event::Truncated { .. } => "truncated",
+            Event::ConfigurationChanged { configuration } => {
+                self.server_mut(id).in_force = configuration.clone();
+                "configuration changed"
+            }
             Event::SnapshotInstalled { .. } => "snapshot installed",
             Event::TransferStarted { .. } => "transfer started",
             Event::TransferAborted { .. } => "transfer aborted",
@@ -327,8 +331,7 @@ impl Cluster {
         let log = server.node().log();
         for index in server.judged_commit.0 + 1..=commit.index.0 {
             let term = log.term_at(Index(index)).expect("what is committed just now is in the log");
-            let configuration = log.configuration_at(Index(index));
-            self.judges.on_commit(EntryId::new(Index(index), term), configuration, &disks);
+            self.judges.on_commit(EntryId::new(Index(index), term), &server.in_force, &disks);
         }
         self.server_mut(id).judged_commit = commit.index;
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tenure_raft::quorum::quorum_value;
 use tenure_raft::{
-    AppendReply, Configuration, Entry, EntryId, Envelope, Index, Message, NodeId, Payload, Term,
+    AppendReply, Configuration, Entry, EntryId, Envelope, Index, Message, NodeId, Payload, Quorum, Term,
 };
 
 use super::disk::Image;
@@ -124,9 +124,10 @@ impl Judges {
             assert_eq!(first, entry, "a committed entry never changes");
             return;
         }
-        let durable =
-            quorum_value(configuration, |id| disks.get(&id).is_some_and(|image| image.holds(entry)));
-        assert!(durable, "{entry} was committed before a quorum had it on disk");
+        let durable = quorum_value(configuration, Quorum::Commit, |id| {
+            disks.get(&id).is_some_and(|image| image.holds(entry))
+        });
+        assert!(durable, "{entry} was committed before a quorum of {configuration} had it on disk");
     }
 
     /// State Machine Safety: no two machines execute different commands at one index.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tenure_raft::{Entry, Index, Node, NodeId, Pending, ReadId, Time};
+use tenure_raft::{Configuration, Entry, Index, Node, NodeId, Pending, ReadId, Time};
 
 use super::disk::Disk;
 use super::machine::Machine;
@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) applying: Vec<Entry>,
     /// Up to here the judges have heard what this server holds for committed.
     pub(crate) judged_commit: Index,
+    /// The configuration that it goes by, as its events tell it.
+    pub(crate) in_force: Configuration,
     pub(crate) incoming: Vec<u8>,
     pub(crate) proposals: Pending<OperationId>,
     pub(crate) reads: BTreeMap<ReadId, WaitingRead>,

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use tenure_raft::quorum::quorum_value;
-use tenure_raft::{AppendReply, Configuration, Entry, Envelope, Index, Message, NodeId, SnapshotReply, Term};
+use tenure_raft::{
+    AppendReply, Configuration, Entry, Envelope, Index, Message, NodeId, Quorum, SnapshotReply, Term,
+};
 
 use super::disk::{Disk, Machine};
 
@@ -26,20 +28,23 @@ impl History {
         }
     }
 
-    /// What is committed stays, and is on the disks of a quorum.
+    /// What is committed stays, and is on the disks of a quorum of the configuration by which a leader has
+    /// `counted`.
     pub(crate) fn on_commit(
         &mut self,
         log: &Disk,
         commit: Index,
-        configuration: &Configuration,
+        counted: Option<&Configuration>,
         disks: &BTreeMap<NodeId, &Disk>,
     ) {
         for entry in log.entries.iter().filter(|entry| entry.id.index <= commit) {
             let first = self.committed.entry(entry.id.index).or_insert_with(|| entry.clone());
             assert_eq!(first, entry, "a committed entry never changes");
         }
-        let Some(entry) = log.entry(commit) else { return };
-        let durable = quorum_value(configuration, |id| disks.get(&id).is_some_and(|disk| disk.holds(entry)));
+        let (Some(entry), Some(configuration)) = (log.entry(commit), counted) else { return };
+        let durable = quorum_value(configuration, Quorum::Commit, |id| {
+            disks.get(&id).is_some_and(|disk| disk.holds(entry))
+        });
         assert!(durable, "{entry} is committed without being on the disks of a quorum");
     }
 

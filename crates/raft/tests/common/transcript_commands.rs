@@ -18,7 +18,8 @@ const MAX_STEPS: usize = 10_000;
 /// What a script can say. Servers are named by their numbers, times are in milliseconds.
 #[derive(goldenscript::Command)]
 pub(crate) enum Command {
-    /// `cluster nodes=3`, `cluster configuration="{n1 n2 & n3}" max_append_bytes=1`: a new cluster.
+    /// `cluster nodes=3`, `cluster configuration="{n1 n2 & n3}" max_append_bytes=1`: a new cluster. `also="4 5"`:
+    /// and servers that are no members yet.
     Cluster(#[arg(key, many, optional)] Vec<(String, String)>),
     /// `server 2 terms="1 1 4" term=7 voted=3`, `server 2 entries="1@1 2@1=x"`: what is on its disk; starts.
     Server(u64, #[arg(key, many, optional)] Vec<(String, String)>),
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Read(u64),
     /// `transfer 1 2`: the first hands leadership to the second.
     Transfer(u64, u64),
+    /// `change 1 "{n1 n2 + n3!}"`, `change 1 "{n1}" force=true`: asks a leader to change the members.
+    Change(u64, String, #[arg(key, many, optional)] Vec<(String, String)>),
     /// `unreachable 2 1`: the first's connection to the second broke.
     Unreachable(u64, u64),
 
@@ -186,6 +189,7 @@ impl Runner {
                 let target = node_id(*target)?;
                 rig.input(node_id(*id)?, |node, now| node.transfer_leadership(now, target))?;
             }
+            Command::Change(id, target, settings) => self.change(node_id(*id)?, target, settings)?,
             Command::Unreachable(id, peer) => {
                 let peer = node_id(*peer)?;
                 rig.input(node_id(*id)?, |node, now| node.on_unreachable(now, peer));
@@ -274,12 +278,14 @@ impl Runner {
     fn cluster(&mut self, settings: &[(String, String)]) -> Done {
         let mut options = Options::default();
         let mut configuration = Configuration::default();
+        let mut also = Vec::new();
         for (key, value) in settings {
             match key.as_str() {
                 "nodes" => {
                     let ids = (1..=value.parse()?).filter_map(NodeId::new);
                     configuration = Configuration::of_voters(ids);
                 }
+                "also" => also = value.split_whitespace().map(notation::node_id).collect::<Result<_, _>>()?,
                 "configuration" => configuration = notation::configuration(value)?,
                 "max_append_bytes" => options.max_append_bytes = value.parse()?,
                 "max_inflight_messages" => options.max_inflight_messages = value.parse()?,
@@ -293,7 +299,7 @@ impl Runner {
                 _ => return Err(format!("no setting is called {key}").into()),
             }
         }
-        self.rig.build(options, &configuration);
+        self.rig.build(options, &configuration, &also);
         Ok(())
     }
 
@@ -352,6 +358,15 @@ impl Runner {
             }
         }
         Err("time does not pass".into())
+    }
+
+    // ---- Members ------------------------------------------------------------------------------------
+
+    fn change(&mut self, id: NodeId, target: &str, settings: &[(String, String)]) -> Done {
+        let target = notation::configuration(target)?;
+        let force = settings.iter().any(|(key, value)| key == "force" && value == "true");
+        self.rig.input(id, |node, now| node.change_membership(now, &target, force))?;
+        Ok(())
     }
 
     // ---- The wire -----------------------------------------------------------------------------------

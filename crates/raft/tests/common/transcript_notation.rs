@@ -2,12 +2,12 @@
 //!
 //! Only what scripts write by hand: entries, configurations, and the messages that a script may invent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use tenure_raft::{
-    Configuration, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, ReadId, Round, Term,
-    Voters,
+    Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, NodeId, Payload, Quorums,
+    ReadId, Round, Term, Voters,
 };
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
@@ -18,17 +18,36 @@ pub(crate) fn node_id(text: &str) -> Parsed<NodeId> {
     Ok(NodeId::new(number).ok_or("no server has the id 0")?)
 }
 
-/// `1 2×3`: ids, each with the number of its votes if that is not one.
+/// `1 2×3`: ids, each with the number of its votes if that is not one; `elect 4 commit 2` behind them.
 pub(crate) fn voters(text: &str) -> Parsed<Voters> {
-    let mut weighted = Vec::new();
-    for word in text.split_whitespace() {
-        let (id, votes) = word.split_once('×').unwrap_or((word, "1"));
-        weighted.push((node_id(id)?, votes.parse()?));
-    }
-    Ok(Voters::weighted(weighted))
+    let (ids, quorums) = text.split_once("elect").map_or((text, None), |(ids, rest)| (ids, Some(rest)));
+    let weighted = ids.split_whitespace().map(weighted).collect::<Parsed<Vec<_>>>()?;
+    let quorums = match quorums {
+        Some(text) => {
+            let (election, commit) = text.split_once("commit").ok_or("elect A commit B")?;
+            let (election_votes, commit_votes) = (election.trim().parse()?, commit.trim().parse()?);
+            Some(Quorums { election_votes, commit_votes })
+        }
+        None => None,
+    };
+    Ok(Voters::weighted(weighted).with_quorums(quorums))
 }
 
-/// `{n1 n2 & n3 + n4}`: the voters, the old voters, the learners.
+fn weighted(word: &str) -> Parsed<(NodeId, u32)> {
+    let (id, votes) = word.split_once('×').unwrap_or((word, "1"));
+    Ok((node_id(id)?, votes.parse()?))
+}
+
+/// `4`, `5!`, `5!×2`: a learner, and what becomes of it.
+fn learner(word: &str) -> Parsed<(NodeId, Learner)> {
+    if !word.contains('!') {
+        return Ok((node_id(word)?, Learner::Waits));
+    }
+    let (id, votes) = weighted(&word.replace('!', ""))?;
+    Ok((id, Learner::Joins { votes }))
+}
+
+/// `{n1 n2 & n3 + n4 n5!}`: the voters, the old voters, the learners.
 pub(crate) fn configuration(text: &str) -> Parsed<Configuration> {
     let inside = text.trim().trim_start_matches('{').trim_end_matches('}');
     let (all_voters, learners) = inside.split_once('+').unwrap_or((inside, ""));
@@ -37,7 +56,7 @@ pub(crate) fn configuration(text: &str) -> Parsed<Configuration> {
     Ok(Configuration {
         voters: voters(new)?,
         old_voters: (!old.is_empty()).then_some(old),
-        learners: learners.split_whitespace().map(node_id).collect::<Parsed<BTreeSet<_>>>()?,
+        learners: learners.split_whitespace().map(learner).collect::<Parsed<BTreeMap<_, _>>>()?,
     })
 }
 

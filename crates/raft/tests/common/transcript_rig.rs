@@ -36,6 +36,8 @@ pub(crate) struct Server {
     incoming: Vec<u8>,
     starts: u64,
     pending: Pending<String>,
+    /// The configuration that it goes by, as its events tell it.
+    in_force: Configuration,
 }
 
 impl Server {
@@ -78,11 +80,13 @@ pub(crate) struct Rig {
 impl Rig {
     // ---- Servers ------------------------------------------------------------------------------------
 
-    /// Puts up servers that have never run, with the same first configuration.
-    pub(crate) fn build(&mut self, options: Options, configuration: &Configuration) {
+    /// Puts up servers that have never run, with the same first configuration; and some that are no members
+    /// and know nobody.
+    pub(crate) fn build(&mut self, options: Options, first: &Configuration, also: &[NodeId]) {
         *self = Rig { options, ..Rig::default() };
-        for id in configuration.members() {
-            let snapshot = Snapshot { configuration: configuration.clone(), ..Snapshot::default() };
+        for id in first.members().chain(also.iter().copied()) {
+            let configuration = if first.is_member(id) { first.clone() } else { Configuration::default() };
+            let snapshot = Snapshot { configuration, ..Snapshot::default() };
             let disk = Disk { snapshot, ..Disk::default() };
             self.servers.insert(id, Server { disk, ..Server::default() });
             self.start(id);
@@ -97,7 +101,9 @@ impl Rig {
         server.starts += 1;
         let seed = id.as_u64() * 1_000 + server.starts;
         server.machine = Machine::of_snapshot(&server.disk.snapshot_data);
-        server.node = Some(Node::new(id, options, seed, server.disk.restored(), now));
+        let node = Node::new(id, options, seed, server.disk.restored(), now);
+        server.in_force = node.configuration().clone();
+        server.node = Some(node);
     }
 
     /// Power is lost: what was not yet durable is gone.
@@ -376,9 +382,11 @@ impl Rig {
             Event::CommitAdvanced { commit } => {
                 let disks = self.servers.iter().map(|(&id, server)| (id, &server.disk)).collect();
                 let node = self.servers[&id].node.as_ref().expect("it has just spoken");
-                let at = commit.index.max(node.log().snapshot().last_included.index);
-                let configuration = node.log().configuration_at(at);
-                self.history.on_commit(&log, commit.index, configuration, &disks);
+                let counted = (node.role() == RoleKind::Leader).then_some(&self.servers[&id].in_force);
+                self.history.on_commit(&log, commit.index, counted, &disks);
+            }
+            Event::ConfigurationChanged { configuration } => {
+                self.server(id).in_force = configuration.clone();
             }
             Event::BecameFollower { .. }
             | Event::BecamePreCandidate { .. }

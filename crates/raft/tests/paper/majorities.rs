@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tenure_raft::{Configuration, NodeId};
+use tenure_raft::{Configuration, NodeId, Quorum};
 
 use crate::cluster::{Answer, Cluster, World, n};
 
@@ -203,5 +203,5 @@ fn f3_a_single_arbiter_is_a_single_point_of_failure() {
         let put = cluster.propose(leader, "put x 1");
         assert_eq!(cluster.await_answer(put), Answer::Done("1".to_owned()));
     }
-    assert_eq!(Configuration::of_voters((1..=5).map(n)).voters.quorum_votes(), 3);
+    assert_eq!(Configuration::of_voters((1..=5).map(n)).voters.quorum_votes(Quorum::Commit), 3);
 }

@@ -1,8 +1,8 @@
 //! A manifest is read as it was written, or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use tenure_raft::{Configuration, NodeId, Voters};
+use tenure_raft::{Configuration, Learner, NodeId, Voters};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn manifest() -> Manifest {
     let configuration = Configuration {
         voters: Voters::weighted([(member(1), 2), (member(2), 1)]),
         old_voters: Some(Voters::weighted([(member(1), 1)])),
-        learners: BTreeSet::from([member(9)]),
+        learners: BTreeMap::from([(member(9), Learner::Joins { votes: 2 })]),
     };
     let last_included = EntryId::new(Index(70), Term(3));
     Manifest { snapshot: Snapshot { last_included, configuration }, segment_bytes: 12345, segment_crc: 678 }

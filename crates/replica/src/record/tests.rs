@@ -1,6 +1,6 @@
 //! Entries and configurations as bytes: what was written is read, anything else is an error and no panic.
 
-use proptest::collection::{btree_map, btree_set, vec};
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,11 +10,20 @@ fn ids() -> impl Strategy<Value = NodeId> {
 }
 
 fn voters() -> impl Strategy<Value = Voters> {
-    btree_map(ids(), 1..=u32::MAX, 0..6).prop_map(Voters::weighted)
+    (btree_map(ids(), 1..=u32::MAX, 0..6), any::<bool>()).prop_map(|(votes, has_quorums)| {
+        let voters = Voters::weighted(votes);
+        let all_votes = voters.total_votes();
+        let quorums = Quorums { election_votes: all_votes, commit_votes: 1 };
+        voters.with_quorums((has_quorums && all_votes > 0).then_some(quorums))
+    })
+}
+
+fn learners() -> impl Strategy<Value = Learner> {
+    prop_oneof![Just(Learner::Waits), (1..=u32::MAX).prop_map(|votes| Learner::Joins { votes })]
 }
 
 fn configurations() -> impl Strategy<Value = Configuration> {
-    (voters(), proptest::option::of(voters()), btree_set(ids(), 0..4))
+    (voters(), proptest::option::of(voters()), btree_map(ids(), learners(), 0..4))
         .prop_map(|(voters, old_voters, learners)| Configuration { voters, old_voters, learners })
 }
 

@@ -19,7 +19,7 @@ mod votes;
 
 use std::fmt;
 
-use tenure_raft::{EntryId, Node, NodeId, Term};
+use tenure_raft::{Configuration, EntryId, Node, NodeId, Term};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -106,13 +106,18 @@ impl Judges {
         leader_completeness::check(&self.committed, node, term)
     }
 
-    /// A member says that `commit` is committed.
-    pub(crate) fn on_commit(&mut self, node: &Node, commit: EntryId) -> Verdict {
+    /// A member that goes by `configuration` says that `commit` is committed.
+    pub(crate) fn on_commit(
+        &mut self,
+        node: &Node,
+        commit: EntryId,
+        configuration: &Configuration,
+    ) -> Verdict {
         let Judges { durability, committed, log_matching, operations, .. } = self;
         if !committed.is_news(commit) {
             return committed.check_known(node.id(), commit);
         }
-        quorum::check(durability, node.configuration(), commit, node.id())?;
+        quorum::check(durability, configuration, commit, node.id())?;
         committed.advance(node, commit, |id| {
             let payload = log_matching.payload_of(id).ok_or_else(|| Violation {
                 judge: "log matching",

@@ -30,12 +30,15 @@ pub(crate) fn check(
 fn is_on_quorum(disks: &Durability, voters: &Voters, commit: EntryId) -> bool {
     let (mut holding, mut all) = (0, 0);
     for (id, votes) in voters.iter() {
-        all += votes;
+        all += u64::from(votes);
         if disks.shadow(id).holds(commit) {
-            holding += votes;
+            holding += u64::from(votes);
         }
     }
-    2 * holding > all
+    match voters.quorums() {
+        Some(quorums) => holding >= quorums.commit_votes,
+        None => 2 * holding > all,
+    }
 }
 
 #[cfg(test)]
