@@ -27,8 +27,9 @@ pub trait Model {
 
     /// The state after `input` at `state`, or none if the operation cannot have had this output there.
     ///
-    /// Without an output nobody knows what was answered, and every answer is possible: the model then says
-    /// what the operation does at this state, and none only if it cannot take effect there at all.
+    /// Without an output nobody knows what was answered: the model then says what the operation does at this
+    /// state, and none only if it cannot take effect there. The more it rules out, the shorter the search: no
+    /// write of unknown outcome has taken a revision that an answer gives to another.
     fn step(
         &self,
         state: &Self::State,

@@ -5,15 +5,14 @@
 //!   answer come last: most of them are not needed, and those that are left at the end have never happened.
 //! - *What was tried* is a configuration: the operations that have a place, and the state they led to. However
 //!   one came to it, the rest is the same (G. Lowe, *Testing for linearizability*, 2017).
-//! - *Fewer unknown operations are better.* Of two configurations with the same answered operations and the same
-//!   state, the one that has used up fewer unanswered ones can do all that the other can, by leaving the
-//!   surplus out. So a configuration is passed over if one was visited that had used a subset.
+//! - *Fewer unknown operations are better.* A configuration is passed over if one was visited with the same answered
+//!   operations and state that had used a subset of its unanswered ones: it can do all that this one can.
 //! - *Equal unknown operations* are interchangeable, so the one that was called first is used first.
 //! - *A read that fits is done at once.* An answered operation that changes no state can stand in front of every
 //!   order from here, since those behind it see what they saw; nothing else has to be tried. (A write that
 //!   changes nothing here may be needed where it does.) An unanswered one that changes nothing is not tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::bitset::BitSet;
@@ -44,21 +43,23 @@ struct Entry<'h, M: Model> {
     twin: Option<usize>,
 }
 
-/// What has been given a place, and what state that has led to.
-struct Configuration<S> {
-    /// Positions of answered operations.
-    answered: BitSet,
-    /// Positions of unanswered ones, counted from the first of them.
+/// Besides the answered operations, what has been given a place, and the state that all this has led to.
+struct Choice<S> {
+    /// Positions of unanswered operations, counted from the first of them.
     unanswered: BitSet,
+    /// Those placed since the last answered one, in order.
+    run: Vec<usize>,
     state: Rc<S>,
 }
 
-/// A configuration on the way, the operation that led there, and what may be next.
+/// A set of answered operations that have a place, which was the last of them, and what may be next.
 struct Frame<S> {
     placed: Option<usize>,
-    configuration: Configuration<S>,
+    answered: BitSet,
     /// The first answer among the operations without a place, and whose: what is called later is not next.
     deadline: Option<(u64, usize)>,
+    /// The first is tried, and adds those with one more unanswered operation: so fewer come before more.
+    choices: VecDeque<Choice<S>>,
     /// The next entry to try.
     cursor: usize,
 }
@@ -73,9 +74,9 @@ pub(crate) struct Search<'h, M: Model> {
     visited: BTreeMap<(BitSet, Rc<M::State>), Vec<BitSet>>,
     /// Applications of the model, and comparisons of sets, which are work as well.
     steps: u64,
-    /// The longest order so far that could not be continued, without unanswered operations at its end; how many
-    /// answered ones it has; and what was stuck there.
-    longest: Option<(usize, Vec<usize>, usize)>,
+    /// The longest order so far that could not be continued, how many answered operations it has, and what was
+    /// stuck there.
+    longest: Option<(usize, Vec<OpId>, OpId)>,
 }
 
 impl<'h, M: Model> Search<'h, M> {
@@ -91,44 +92,44 @@ impl<'h, M: Model> Search<'h, M> {
 
     /// Searches, for at most `max_steps`.
     pub(crate) fn run(mut self, max_steps: u64) -> Outcome {
-        let (answered, unanswered) = (BitSet::default(), BitSet::default());
-        let start = Configuration { answered, unanswered, state: Rc::new(self.model.initial()) };
-        let mut path = vec![self.frame(None, start)];
+        let state = Rc::new(self.model.initial());
+        let start = Choice { unanswered: BitSet::default(), run: Vec::new(), state };
+        let mut path = vec![self.frame(None, BitSet::default(), start)];
         while let Some(frame) = path.last_mut() {
             if frame.deadline.is_none() {
-                return Outcome::Found(self.ids(path.iter().filter_map(|frame| frame.placed)));
+                return Outcome::Found(self.order(&path));
             }
             let Some(position) = self.next_candidate(frame) else {
-                self.note_dead_end(&path);
-                path.pop();
+                frame.choices.pop_front();
+                frame.cursor = frame.answered.first_absent();
+                if frame.choices.is_empty() {
+                    self.note_dead_end(&path);
+                    path.pop();
+                }
                 continue;
             };
             if self.steps >= max_steps {
                 return Outcome::BudgetSpent;
             }
             self.steps += 1;
-            if let Some(next) = self.place(frame, position)
-                && self.is_new(&next)
-            {
-                path.push(self.frame(Some(position), next));
-            }
+            let next = self.place(frame, position);
+            path.extend(next);
         }
         let (_, longest, stuck) = self.longest.take().expect("a search in vain has met a dead end");
-        Outcome::Exhausted { longest: self.ids(longest.into_iter()), stuck: self.entries[stuck].id }
+        Outcome::Exhausted { longest, stuck }
     }
 
-    fn is_answered(&self, position: usize) -> bool {
-        position < self.answered_count
+    fn frame(&self, placed: Option<usize>, answered: BitSet, choice: Choice<M::State>) -> Frame<M::State> {
+        let (cursor, deadline) = (answered.first_absent(), self.deadline(&answered));
+        Frame { placed, answered, deadline, choices: VecDeque::from([choice]), cursor }
     }
 
-    fn ids(&self, positions: impl Iterator<Item = usize>) -> Vec<OpId> {
+    /// The operations that have a place at the end of `path`.
+    fn order(&self, path: &[Frame<M::State>]) -> Vec<OpId> {
+        let run =
+            |frame: &Frame<M::State>| frame.choices.front().map_or(Vec::new(), |choice| choice.run.clone());
+        let positions = path.iter().flat_map(|frame| frame.placed.into_iter().chain(run(frame)));
         positions.map(|position| self.entries[position].id).collect()
-    }
-
-    fn frame(&self, placed: Option<usize>, configuration: Configuration<M::State>) -> Frame<M::State> {
-        let cursor = configuration.answered.first_absent();
-        let deadline = self.deadline(&configuration.answered);
-        Frame { placed, configuration, deadline, cursor }
     }
 
     /// The first answer among the operations that are not in `placed`. Those called after it cannot have an
@@ -149,13 +150,13 @@ impl<'h, M: Model> Search<'h, M> {
     /// The next operation to try as the next of the order.
     fn next_candidate(&self, frame: &mut Frame<M::State>) -> Option<usize> {
         let (deadline, _) = frame.deadline?;
-        let Configuration { answered, unanswered, state: _ } = &frame.configuration;
+        let (answered, unanswered) = (&frame.answered, &frame.choices.front()?.unanswered);
         while let Some(entry) = self.entries.get(frame.cursor) {
             let position = frame.cursor;
             frame.cursor += 1;
             if entry.operation.called > deadline {
                 // So are all behind it of its kind.
-                let is_answered = self.is_answered(position);
+                let is_answered = position < self.answered_count;
                 frame.cursor = if is_answered { self.answered_count } else { self.entries.len() };
                 continue;
             }
@@ -172,33 +173,46 @@ impl<'h, M: Model> Search<'h, M> {
         None
     }
 
-    /// The configuration with `position` as the next, if the model allows it and it is of use.
-    fn place(&self, frame: &mut Frame<M::State>, position: usize) -> Option<Configuration<M::State>> {
-        let Configuration { answered, unanswered, state } = &frame.configuration;
+    /// Makes `position` the next, if the model allows it and it is of use: a frame behind this one for an answered
+    /// operation, another choice in this one for an unanswered.
+    fn place(&mut self, frame: &mut Frame<M::State>, position: usize) -> Option<Frame<M::State>> {
+        let Choice { unanswered, run, state } = frame.choices.front()?;
         let operation = self.entries[position].operation;
         let (input, output) = (&operation.input, operation.output());
         let next_state = self.model.step(state, input, output)?;
         let changes_nothing = next_state == **state;
         let is_read = self.model.is_read_only(input, output);
         assert!(changes_nothing || !is_read, "what the model calls read-only changes no state");
-        let (mut answered, mut unanswered) = (answered.clone(), unanswered.clone());
-        if self.is_answered(position) {
-            answered.insert(position);
-        } else if changes_nothing {
-            return None;
-        } else {
-            unanswered.insert(position - self.answered_count);
-        }
         let state = if changes_nothing { Rc::clone(state) } else { Rc::new(next_state) };
-        if is_read {
-            frame.cursor = self.entries.len();
+        let mut unanswered = unanswered.clone();
+        let Some(number) = position.checked_sub(self.answered_count) else {
+            if is_read {
+                frame.cursor = self.entries.len();
+            }
+            let mut answered = frame.answered.clone();
+            answered.insert(position);
+            let is_new = self.is_new(&answered, &unanswered, &state);
+            let choice = Choice { unanswered, run: Vec::new(), state };
+            return is_new.then(|| self.frame(Some(position), answered, choice));
+        };
+        unanswered.insert(number);
+        if !changes_nothing && self.is_new(&frame.answered, &unanswered, &state) {
+            let run = run.iter().copied().chain([position]).collect();
+            frame.choices.push_back(Choice { unanswered, run, state });
         }
-        Some(Configuration { answered, unanswered, state })
+        None
+    }
+
+    /// Nothing more can be tried at the end of `path`. Only if it is the longest so far is it copied.
+    fn note_dead_end(&mut self, path: &[Frame<M::State>]) {
+        let Some(Frame { answered, deadline: Some((_, stuck)), .. }) = path.last() else { return };
+        if self.longest.as_ref().is_none_or(|(longest, _, _)| *longest < answered.len()) {
+            self.longest = Some((answered.len(), self.order(path), self.entries[*stuck].id));
+        }
     }
 
     /// Adds a configuration to the visited, unless there is one that can do at least as much.
-    fn is_new(&mut self, configuration: &Configuration<M::State>) -> bool {
-        let Configuration { answered, unanswered, state } = configuration;
+    fn is_new(&mut self, answered: &BitSet, unanswered: &BitSet, state: &Rc<M::State>) -> bool {
         let used = self.visited.entry((answered.clone(), Rc::clone(state))).or_default();
         self.steps += used.len() as u64;
         if used.iter().any(|used| used.is_subset(unanswered)) {
@@ -207,19 +221,6 @@ impl<'h, M: Model> Search<'h, M> {
         used.retain(|used| !unanswered.is_subset(used));
         used.push(unanswered.clone());
         true
-    }
-
-    /// Nothing more can be tried at the end of `path`. Only here is the path copied, and only if it is the
-    /// longest so far, so that a history that is in order costs nothing.
-    fn note_dead_end(&mut self, path: &[Frame<M::State>]) {
-        let Some(Frame { configuration, deadline: Some((_, stuck)), .. }) = path.last() else { return };
-        let length = configuration.answered.len();
-        if self.longest.as_ref().is_some_and(|(longest, _, _)| *longest >= length) {
-            return;
-        }
-        let mut positions: Vec<usize> = path.iter().filter_map(|frame| frame.placed).collect();
-        while positions.pop_if(|position| !self.is_answered(*position)).is_some() {}
-        self.longest = Some((length, positions, *stuck));
     }
 }
 

@@ -11,6 +11,8 @@
 //! ```
 #![allow(dead_code)] // Each test file uses its part.
 
+pub(crate) mod generate;
+
 use std::collections::BTreeMap;
 
 use tenure_linear::{History, Model, OpId, Verdict, check};
@@ -52,24 +54,7 @@ impl Model for Numbers {
     }
 
     fn step(&self, state: &Self::State, input: &Input, output: Option<&Output>) -> Option<Self::State> {
-        let value = |key: &char| state.get(key).copied().unwrap_or(0);
-        let with = |key: &char, value: u32| {
-            let mut state = state.clone();
-            if value == 0 {
-                state.remove(key)
-            } else {
-                state.insert(*key, value)
-            };
-            state
-        };
-        let (answer, next) = match input {
-            Input::Write(key, new) => (Output::Done, with(key, *new)),
-            Input::Read(key) => (Output::Seen(value(key)), state.clone()),
-            Input::CompareAndSet(key, old, new) if value(key) == *old => (Output::Done, with(key, *new)),
-            Input::CompareAndSet(..) => (Output::Differs, state.clone()),
-            Input::Add(key, more) => (Output::Done, with(key, value(key) + more)),
-            Input::ReadAll => (Output::SeenAll(state.clone()), state.clone()),
-        };
+        let (answer, next) = apply(state, input);
         output.is_none_or(|output| *output == answer).then_some(next)
     }
 
@@ -88,6 +73,28 @@ impl Model for Numbers {
             }
             Input::ReadAll => None,
         }
+    }
+}
+
+/// What the numbers answer, and what they are then.
+fn apply(state: &BTreeMap<char, u32>, input: &Input) -> (Output, BTreeMap<char, u32>) {
+    let value = |key: &char| state.get(key).copied().unwrap_or(0);
+    let with = |key: &char, value: u32| {
+        let mut state = state.clone();
+        if value == 0 {
+            state.remove(key)
+        } else {
+            state.insert(*key, value)
+        };
+        state
+    };
+    match input {
+        Input::Write(key, new) => (Output::Done, with(key, *new)),
+        Input::Read(key) => (Output::Seen(value(key)), state.clone()),
+        Input::CompareAndSet(key, old, new) if value(key) == *old => (Output::Done, with(key, *new)),
+        Input::CompareAndSet(..) => (Output::Differs, state.clone()),
+        Input::Add(key, more) => (Output::Done, with(key, value(key) + more)),
+        Input::ReadAll => (Output::SeenAll(state.clone()), state.clone()),
     }
 }
 
