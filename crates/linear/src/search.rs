@@ -180,8 +180,7 @@ impl<'h, M: Model> Search<'h, M> {
         let operation = self.entries[position].operation;
         let (input, output) = (&operation.input, operation.output());
         let next_state = self.model.step(state, input, output)?;
-        let changes_nothing = next_state == **state;
-        let is_read = self.model.is_read_only(input, output);
+        let (is_read, changes_nothing) = (self.model.is_read_only(input, output), next_state == **state);
         assert!(changes_nothing || !is_read, "what the model calls read-only changes no state");
         let state = if changes_nothing { Rc::clone(state) } else { Rc::new(next_state) };
         let mut unanswered = unanswered.clone();
@@ -237,8 +236,8 @@ fn link_clients<M: Model>(entries: &mut [Entry<'_, M>]) {
     }
 }
 
-/// Finds for each unanswered operation the one that is to be used before it. Of two with the same call, either
-/// may be used: one of them may have to stand behind an answer of its client.
+/// Finds for each unanswered operation the one that is to be used before it. Two with the same call are no twins,
+/// since one of them may have to stand behind an answer of its client.
 fn link_twins<M: Model>(unanswered: &mut [Entry<'_, M>]) {
     for position in 0..unanswered.len() {
         let Operation { called, ref input, .. } = *unanswered[position].operation;

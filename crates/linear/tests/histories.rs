@@ -403,6 +403,22 @@ fn what_has_the_same_time_is_concurrent_for_two_clients_and_ordered_for_one() {
     assert!(!seen_by(1), "it was told of its write before it asked");
 }
 
+/// Two unknown writes of the same at the same time: that of the reader comes behind its read, so only the other
+/// explains it.
+#[test]
+fn equal_unknown_writes_of_the_same_time_are_told_apart() {
+    use common::{Input, Output};
+    for others in [&[2][..], &[]] {
+        let mut history = tenure_linear::History::new();
+        let read = history.invoke(1, Input::Read('k'), 3);
+        history.complete(read, Output::Seen(1), 5);
+        for &client in [1].iter().chain(others) {
+            history.invoke(client, Input::Write('k', 1), 5);
+        }
+        assert_eq!(judge(&NUMBERS, &history).is_linearizable(), !others.is_empty());
+    }
+}
+
 #[test]
 fn keys_are_independent() {
     right(

@@ -152,3 +152,45 @@ fn a_verdict_does_not_depend_on_how_the_history_was_recorded() {
         assert_eq!(one.operations.len(), other.operations.len());
     }
 }
+
+/// Comparing sets of unknown operations is work too, and the budget bounds it: the ten bits that twelve unknown
+/// operations set in any order lead to few states by many ways.
+#[test]
+fn the_budget_bounds_more_than_the_applications_of_the_model() {
+    use std::cell::Cell;
+    use tenure_linear::Model;
+
+    /// Bits that are set, and how often the model was asked.
+    struct Bits(Cell<u64>);
+    impl Model for Bits {
+        type State = u32;
+        type Input = u32;
+        type Output = ();
+        type Key = ();
+        fn initial(&self) -> u32 {
+            0
+        }
+        fn step(&self, state: &u32, bits: &u32, output: Option<&()>) -> Option<u32> {
+            self.0.set(self.0.get() + 1);
+            // Only what was answered is impossible.
+            output.is_none().then_some(state | bits)
+        }
+        fn partition(&self, _: &u32) -> Option<()> {
+            Some(())
+        }
+    }
+
+    let mut history = History::new();
+    for client in 0..12 {
+        history.invoke(client, 0b11 << (client % 10), client);
+    }
+    let id = history.invoke(20, 0, 20);
+    history.complete(id, (), 30);
+    let applications = |max_steps: u64| {
+        let bits = Bits(Cell::new(0));
+        (check(&bits, &history, max_steps), bits.0.get())
+    };
+    let (verdict, enough) = applications(1_000_000);
+    assert!(matches!(verdict, Verdict::Violation(_)), "{verdict}");
+    assert_eq!(applications(enough).0, Verdict::BudgetSpent { partitions: 1, max_steps: enough });
+}
