@@ -223,16 +223,16 @@ impl<'h, M: Model> Search<'h, M> {
     }
 }
 
-/// Finds for each operation the one that its client was told of at the time of its call.
+/// Finds for each operation what its client was last told, if that was at the time of its call.
 fn link_clients<M: Model>(entries: &mut [Entry<'_, M>]) {
     let mut recorded: Vec<usize> = (0..entries.len()).collect();
     recorded.sort_by_key(|&position| entries[position].id);
-    let mut last_of: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut told: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
     for position in recorded {
         let Operation { client, called, .. } = *entries[position].operation;
-        let before = last_of.insert(client, position);
         entries[position].follows =
-            before.filter(|&before| entries[before].operation.returned() == Some(called));
+            told.get(&client).filter(|(at, _)| *at == called).map(|&(_, before)| before);
+        told.extend(entries[position].operation.returned().map(|at| (client, (at, position))));
     }
 }
 

@@ -403,6 +403,19 @@ fn what_has_the_same_time_is_concurrent_for_two_clients_and_ordered_for_one() {
     assert!(!seen_by(1), "it was told of its write before it asked");
 }
 
+#[test]
+fn an_unknown_operation_between_does_not_loosen_the_order_of_a_client() {
+    use common::{Input, Output};
+    let mut history = tenure_linear::History::new();
+    let write = history.invoke(1, Input::Write('k', 1), 0);
+    history.complete(write, Output::Done, 5);
+    history.invoke(1, Input::Write('j', 2), 5);
+    history.invoke(1, Input::Read('k'), 5);
+    let read = history.invoke(1, Input::Read('k'), 5);
+    history.complete(read, Output::Seen(0), 9);
+    assert!(!judge(&NUMBERS, &history).is_linearizable());
+}
+
 /// Two unknown writes of the same at the same time: that of the reader comes behind its read, so only the other
 /// explains it.
 #[test]
