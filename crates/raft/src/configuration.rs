@@ -53,6 +53,15 @@ impl Voters {
         Voters { quorums, ..self }
     }
 
+    /// These voters and one more. Where quorums were set, its votes are added to those that elect, and commits cost
+    /// what they did: so all that had to meet still does.
+    pub(crate) fn joined_by(&self, id: NodeId, votes: u32) -> Voters {
+        let quorums = self
+            .quorums
+            .map(|quorums| Quorums { election_votes: quorums.election_votes + u64::from(votes), ..quorums });
+        Voters::weighted(self.iter().chain([(id, votes)])).with_quorums(quorums)
+    }
+
     /// The quorums that were set, if any were.
     pub fn quorums(&self) -> Option<Quorums> {
         self.quorums

@@ -57,10 +57,10 @@ impl Node {
 
     /// Only voters campaign, and nobody whose log is just being replaced by a snapshot. Who is a voter no more
     /// by a change that is not known to be committed still may: it can be the only one that holds the change
-    /// and can be elected (thesis §4.2.2). It counts only the votes of others.
+    /// and can be elected (thesis §4.2.2). It counts only the votes of others. What is not known to be committed
+    /// can be several changes, after a restart.
     pub(crate) fn may_campaign(&self) -> bool {
-        let committed = self.log.configuration_at(self.log.commit_index);
-        let has_a_vote = self.configuration().is_voter(self.id) || committed.is_voter(self.id);
+        let has_a_vote = self.log.configurations_in_question().any(|known| known.is_voter(self.id));
         has_a_vote && !self.is_installing()
     }
 

@@ -196,6 +196,13 @@ impl RaftLog {
         }
     }
 
+    /// The newest configuration that is known to be committed, and those after it.
+    pub(crate) fn configurations_in_question(&self) -> impl Iterator<Item = &Configuration> {
+        let following = self.configurations.partition_point(|(at, _)| *at <= self.commit_index);
+        let later = self.configurations[following..].iter().map(|(_, configuration)| configuration);
+        std::iter::once(self.configuration_at(self.commit_index)).chain(later)
+    }
+
     /// Adds an entry at the end.
     pub(crate) fn append(&mut self, entry: Entry) {
         assert_eq!(entry.id.index, self.last_index.next(), "entries are appended without a hole");

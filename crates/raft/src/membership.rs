@@ -167,8 +167,7 @@ impl Node {
                 && self.is_caught_up(id)
             {
                 target.learners.remove(&id);
-                let others = target.voters.iter().chain([(id, votes)]);
-                target.voters = Voters::weighted(others).with_quorums(target.voters.quorums());
+                target.voters = target.voters.joined_by(id, votes);
             }
         }
         if target.voters != self.configuration().voters {

@@ -46,6 +46,17 @@ impl Inflights {
     }
 }
 
+/// What a follower lacks before an append that came early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Hole {
+    /// The entries up to here are missing.
+    pub(crate) end: Index,
+    /// Up to here they have been sent once more.
+    pub(crate) filled: Index,
+    /// When: further complaints are old news for a while.
+    pub(crate) since: Time,
+}
+
 /// How entries reach a follower.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ProgressState {
@@ -57,8 +68,8 @@ pub(crate) enum ProgressState {
     /// Streaming.
     Replicate {
         inflights: Inflights,
-        /// A hole that was filled once already, and when: further complaints about it are old news.
-        refilled: Option<(Index, Time)>,
+        /// The hole that is being filled.
+        hole: Option<Hole>,
     },
     /// Receiving a snapshot.
     Snapshot {
@@ -150,12 +161,22 @@ impl Progress {
     }
 
     fn become_replicate(&mut self) {
-        self.state = ProgressState::Replicate { inflights: Inflights::default(), refilled: None };
+        self.state = ProgressState::Replicate { inflights: Inflights::default(), hole: None };
     }
 
     /// A snapshot has to take the place of entries that are no longer there.
     pub(crate) fn become_snapshot(&mut self, last_included: EntryId) {
         self.state = ProgressState::Snapshot { last_included, offset: 0, waiting_since: None };
+    }
+
+    /// Where the hole ends that the follower is still in, now that it has reached what was sent to fill it: a hole
+    /// may be larger than an append. If it got no further than to the append that came early, it has not kept that,
+    /// nor what followed.
+    pub(crate) fn rest_of_hole(&self) -> Option<Index> {
+        let ProgressState::Replicate { hole: Some(hole), .. } = self.state else { return None };
+        let last_sent = self.next_index.previous();
+        let end = if hole.filled < hole.end { hole.end } else { last_sent };
+        (hole.filled == self.match_index && self.match_index < end).then_some(end)
     }
 
     /// Whether another append may be sent now.

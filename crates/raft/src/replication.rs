@@ -1,7 +1,7 @@
 //! Log replication (paper §5.3, §5.4.2): AppendEntries from both sides, heartbeats, and commitment.
 
 use crate::log::Splice;
-use crate::progress::{Progress, ProgressState};
+use crate::progress::{Hole, Progress, ProgressState};
 use crate::quorum::quorum_value;
 use crate::role::{Leader, Role};
 use crate::{
@@ -150,8 +150,11 @@ impl Node {
         match reply {
             // Nobody can agree with more than there is.
             AppendReply::Accepted { match_index } if match_index <= last_index => {
-                progress.accept(match_index);
+                let is_news = progress.accept(match_index);
                 progress.count_round(now, last_index, self.options.election_timeout_us);
+                if is_news && let Some(end) = progress.rest_of_hole() {
+                    self.fill(from, self.log.id_at(match_index), end);
+                }
             }
             AppendReply::Accepted { .. } => {}
             AppendReply::Rejected { prev, hint } => self.on_rejected(from, prev, hint),
@@ -195,18 +198,31 @@ impl Node {
         let patience_us = self.options.heartbeat_interval_us;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        let ProgressState::Replicate { refilled, .. } = &mut progress.state else { return };
-        let old_news = refilled.is_some_and(|(at, when)| have.index < at && now.since_us(when) < patience_us);
+        let ProgressState::Replicate { hole, .. } = &mut progress.state else { return };
+        let old_news =
+            hole.is_some_and(|known| have.index < known.end && now.since_us(known.since) < patience_us);
         if old_news {
             return;
         }
-        *refilled = Some((early.index, now));
-        let Some(mut entries) = self.log.recent_slice(have.index.next(), self.options.max_append_bytes)
-        else {
+        *hole = Some(Hole { end: early.index, filled: have.index, since: now });
+        self.fill(to, have, early.index);
+    }
+
+    /// Sends the next piece of a hole that ends at `end`.
+    fn fill(&mut self, to: NodeId, have: EntryId, end: Index) {
+        let entries = self.log.recent_slice(have.index.next(), self.options.max_append_bytes);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        let Some(mut entries) = entries else {
             progress.become_probe();
             return;
         };
-        entries.retain(|entry| entry.id.index <= early.index);
+        entries.retain(|entry| entry.id.index <= end);
+        if let (ProgressState::Replicate { hole: Some(hole), .. }, Some(last)) =
+            (&mut progress.state, entries.last())
+        {
+            (hole.filled, hole.end) = (last.id.index, end);
+        }
         if let Some(message) = self.append_message(to, have, entries) {
             self.send(to, message);
         }

@@ -59,6 +59,7 @@ transcripts! {
     a_doubled_vote_counts_once
     a_follower_reads_with_an_index_of_its_leader
     a_hole_behind_a_filled_one_is_filled_too
+    a_hole_larger_than_an_append_is_filled_piece_by_piece
     a_joint_configuration_needs_both_halves
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
@@ -76,6 +77,7 @@ transcripts! {
     a_read_waits_for_the_first_own_entry
     a_refused_pre_vote_teaches_the_higher_term
     a_removed_server_disturbs_nobody
+    a_restarted_server_may_have_to_lead_though_it_has_left
     a_returning_isolated_server_does_not_disturb
     a_server_outside_its_own_configuration_may_have_to_lead
     a_server_that_does_not_hear_the_leader_disturbs_nobody
