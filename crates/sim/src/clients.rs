@@ -32,6 +32,7 @@ pub(crate) struct Client {
     pub(crate) is_probe: bool,
     /// It was answered once.
     pub(crate) is_done: bool,
+    has_given_up: bool,
     seen_revision: i64,
     seen: [i64; MAX_KEYS as usize],
 }
@@ -64,6 +65,14 @@ impl Clients {
         self.each.len() - 1
     }
 
+    /// These need not be answered any more.
+    pub(crate) fn give_up(&mut self, probes: &[usize]) {
+        for &probe in probes {
+            self.each[probe].is_probe = false;
+            self.each[probe].has_given_up = true;
+        }
+    }
+
     /// How long a client waits for an answer.
     pub(crate) fn timeout_us(&self) -> u64 {
         self.plan.timeout_us
@@ -79,7 +88,7 @@ impl Clients {
         if self.each[client].is_probe {
             return Some(Action::Put { key: 0 });
         }
-        if self.closed {
+        if self.closed || self.each[client].has_given_up {
             return None;
         }
         self.choose_member(client);
@@ -139,7 +148,7 @@ impl Clients {
                 }
             }
             Answer::NotDone => {
-                if again && action.is_write() && !self.closed {
+                if again && action.is_write() && !self.closed && !it.has_given_up {
                     it.waiting = Waiting::Again(id);
                     self.choose_member_for_again(client);
                 }
@@ -169,6 +178,7 @@ impl Client {
             member,
             is_probe,
             is_done: false,
+            has_given_up: false,
             seen_revision: 1,
             seen: [0; MAX_KEYS as usize],
         }

@@ -45,6 +45,16 @@ pub enum Mark {
     Joint,
     /// A leader left the voters and stepped down.
     LeaderRemoved,
+    /// A leader was elected while its configuration was joint.
+    ElectedWhileJoint,
+    /// A machine that was no member any more was emptied, for another to come.
+    Recycled,
+    /// A member was gone for good.
+    DiskLost,
+    /// A change of members was refused for want of a quorum.
+    QuorumKept,
+    /// A linearizable read was answered.
+    ReadAnswered,
     /// A write was passed on to the leader.
     Forwarded,
     /// The leader sent back what was passed on.
@@ -55,7 +65,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 23] = [
+const MARKS: [Mark; 28] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -75,6 +85,11 @@ const MARKS: [Mark; 23] = [
     Mark::TransferStarted,
     Mark::Joint,
     Mark::LeaderRemoved,
+    Mark::ElectedWhileJoint,
+    Mark::Recycled,
+    Mark::DiskLost,
+    Mark::QuorumKept,
+    Mark::ReadAnswered,
     Mark::Forwarded,
     Mark::ForwardRefused,
     Mark::NotDone,

@@ -16,8 +16,8 @@ use crate::network::Cut;
 pub(crate) enum Event {
     /// Something happens to the process of a member, if that is still running.
     To { member: usize, start: u64, input: Input },
-    /// A message arrives, whoever may be there to hear it.
-    Arrival { from: NodeId, to: usize, message: PeerMessage },
+    /// A message arrives, if the machine is still the member that it is meant for.
+    Arrival { from: NodeId, to: NodeId, message: PeerMessage },
     /// A client's request arrives.
     Request { member: usize, client: usize, operation: OperationId, command: Option<Command> },
     /// An answer, or word that there will be none, reaches a client.

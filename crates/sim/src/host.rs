@@ -11,8 +11,8 @@ use tenure_wal::Crash;
 use crate::action::OperationId;
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
-use crate::judges::{Answer, Verdict, Violation};
-use crate::member::{Doom, Process, recovered};
+use crate::judges::{Answer, Verdict, Violation, require};
+use crate::member::{Doom, Process, number_of, recovered};
 use crate::network::Fate;
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
@@ -67,18 +67,19 @@ impl World {
         self.wake(member)
     }
 
-    pub(crate) fn on_arrival(&mut self, from: NodeId, to: usize, message: PeerMessage) -> Verdict {
-        let it = &mut self.members[to];
-        let Some(process) = &mut it.process else { return Ok(()) };
+    pub(crate) fn on_arrival(&mut self, from: NodeId, to: NodeId, message: PeerMessage) -> Verdict {
+        let member = number_of(to);
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|_| it.id == to) else { return Ok(()) };
         let [kind, term, ..] = facts_of(&message);
         self.trace.line(
             self.now_us,
             Detail::Full,
-            [51, to as u64, from.as_u64(), kind, term],
-            format_args!("  {}", Shown { from, to: it.id, message: &message }),
+            [51, to.as_u64(), from.as_u64(), kind, term],
+            format_args!("  {}", Shown { from, to, message: &message }),
         );
         process.replica.on_peer(it.clock.shows(self.now_us), from, message);
-        self.wake(to)
+        self.wake(member)
     }
 
     pub(crate) fn on_request(
@@ -118,7 +119,7 @@ impl World {
     }
 
     /// Something has happened to the member: it handles it at once, or together with what comes next.
-    fn wake(&mut self, member: usize) -> Verdict {
+    pub(crate) fn wake(&mut self, member: usize) -> Verdict {
         if self.plan.max_batching_us == 0 {
             return self.drain(member);
         }
@@ -181,9 +182,10 @@ impl World {
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
             PeerMessage::Raft(_) => {}
         }
-        let receiver = World::number_of(to);
+        let receiver = number_of(to);
         let fate = self.network.send(self.now_us, member, receiver, &message);
-        let known_down = self.members[receiver].process.is_none() && self.network.is_noticed();
+        let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
+        let known_down = !is_there && self.network.is_noticed();
         let fate = if known_down { Fate::NotSent } else { fate };
         let [kind, term, first, second] = facts_of(&message);
         let lost = match fate {
@@ -200,10 +202,9 @@ impl World {
         match fate {
             Fate::Arrives { at_us, again_at_us } => {
                 if let Some(again_at_us) = again_at_us {
-                    self.queue
-                        .add(again_at_us, Event::Arrival { from, to: receiver, message: message.clone() });
+                    self.queue.add(again_at_us, Event::Arrival { from, to, message: message.clone() });
                 }
-                self.queue.add(at_us, Event::Arrival { from, to: receiver, message });
+                self.queue.add(at_us, Event::Arrival { from, to, message });
             }
             Fate::Lost => {}
             Fate::NotSent => {
@@ -222,7 +223,10 @@ impl World {
             Reply::Applied { result, revision, .. } => {
                 operations.on_write_answered(operation, &result, revision)?
             }
-            Reply::Read { state, .. } => operations.on_read_answered(operation, &state)?,
+            Reply::Read { state, .. } => {
+                self.coverage.reach(Mark::ReadAnswered);
+                operations.on_read_answered(operation, &state)?
+            }
             Reply::Failed(failure) => operations.on_failed(operation, failure)?,
         };
         self.answer(client, operation, answer);
@@ -242,7 +246,10 @@ impl World {
         );
         match event {
             RaftEvent::BecameLeader { term, .. } => {
-                self.judges.on_leader(node, *term)?;
+                self.judges.on_leader(node, *term, &process.in_force)?;
+                if process.in_force.is_joint() {
+                    self.coverage.reach(Mark::ElectedWhileJoint);
+                }
                 let start = it.start;
                 let (network_us, disk_us) = (self.network.delay_us(), self.plan.disks.mean_sync_us);
                 if let Some(in_us) = self.nemesis.ambush_in_us(network_us, disk_us) {
@@ -276,6 +283,12 @@ impl World {
         invariants::check(node);
         invariants::check_step(&process.before, node);
         process.before = invariants::summary(node);
+        require("events", process.in_force == *node.configuration(), || {
+            format!("{} goes by {}, and said {}", node.id(), node.configuration(), process.in_force)
+        })?;
+        if process.judged_in_force != process.in_force && self.judges.on_in_force(node, &process.in_force)? {
+            process.judged_in_force = process.in_force.clone();
+        }
         let store = process.replica.store();
         self.judges.on_applied(node, store.applied_index(), store.state_hash())
     }
@@ -424,6 +437,7 @@ impl World {
     pub(crate) fn crash(&mut self, member: usize, crash: Crash) {
         let it = &mut self.members[member];
         let Some(process) = it.process.take() else { return };
+        it.last_in_force = process.in_force.clone();
         it.start += 1;
         it.doom = None;
         it.held = None;
@@ -452,7 +466,7 @@ impl World {
 
     /// Starts a member that is down.
     pub(crate) fn boot(&mut self, member: usize) -> Verdict {
-        if self.members[member].process.is_some() {
+        if self.members[member].process.is_some() || self.members[member].is_lost {
             return Ok(());
         }
         let is_doomed = self.nemesis.interrupts_recovery();

@@ -29,6 +29,7 @@ mod host;
 mod member;
 mod nemesis;
 mod network;
+mod operator;
 mod run;
 mod world;
 

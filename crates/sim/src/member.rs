@@ -72,9 +72,17 @@ impl Disks {
     }
 }
 
-/// A machine.
+/// A machine, and the member that it is.
 pub(crate) struct Member {
+    /// A machine whose disk is emptied is another member afterwards.
     pub(crate) id: NodeId,
+    /// What the member goes by before it has heard anything: of the cluster's first members the first
+    /// configuration, of others nothing.
+    first: Configuration,
+    /// Its disk is gone, and it will never come back.
+    pub(crate) is_lost: bool,
+    /// The configuration that it went by when it last ran.
+    pub(crate) last_in_force: Configuration,
     pub(crate) disks: Disks,
     pub(crate) clock: Clock,
     pub(crate) process: Option<Box<Process>>,
@@ -113,6 +121,8 @@ pub(crate) struct Process {
     pub(crate) before: Summary,
     /// The configuration that it goes by, as its events tell it.
     pub(crate) in_force: Configuration,
+    /// The one that the judges have seen.
+    pub(crate) judged_in_force: Configuration,
     pub(crate) torn_tail: bool,
 }
 
@@ -127,9 +137,15 @@ impl Process {
 }
 
 impl Member {
-    pub(crate) fn new(number: usize, clock: Clock) -> Member {
+    pub(crate) fn new(number: usize, plan: &Plan, clock: Clock) -> Member {
+        let is_first = number < plan.members;
+        let ids = (0..plan.members).map(|number| id_of(number, 0));
+        let first = if is_first { Configuration::of_voters(ids) } else { Configuration::default() };
         Member {
-            id: NodeId::new(number as u64 + 1).expect("members count from one"),
+            id: id_of(number, 0),
+            last_in_force: first.clone(),
+            first,
+            is_lost: false,
             disks: Disks::default(),
             clock,
             process: None,
@@ -137,6 +153,24 @@ impl Member {
             held: None,
             doom: None,
         }
+    }
+
+    /// The machine gets empty disks and a new name: whoever it was is no more.
+    pub(crate) fn become_spare(&mut self) {
+        assert!(self.process.is_none(), "only a machine that is down is emptied");
+        let generation = (self.id.as_u64() - 1) / GENERATION;
+        self.id = id_of(number_of(self.id), generation + 1);
+        self.first = Configuration::default();
+        self.last_in_force = Configuration::default();
+        self.disks = Disks::default();
+        self.is_lost = false;
+        self.doom = None;
+        self.start += 1;
+    }
+
+    /// The configuration that it goes by, or went by when it last ran.
+    pub(crate) fn in_force(&self) -> &Configuration {
+        self.process.as_ref().map_or(&self.last_in_force, |process| &process.in_force)
     }
 
     /// Recovers from the disks and runs.
@@ -151,10 +185,9 @@ impl Member {
         let directory_id = random.next_u64();
         let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)
             .map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
-        let ids = (1..=plan.members as u64).filter_map(NodeId::new);
         let how = Start {
             identity,
-            first_configuration: Configuration::of_voters(ids),
+            first_configuration: self.first.clone(),
             options: plan.replica.clone(),
             log_options: plan.log,
             seed: random.next_u64(),
@@ -166,6 +199,7 @@ impl Member {
         self.process = Some(Box::new(Process {
             before: invariants::summary(replica.node()),
             in_force: replica.node().configuration().clone(),
+            judged_in_force: Configuration::default(),
             replica,
             log,
             log_jobs: VecDeque::new(),
@@ -180,6 +214,19 @@ impl Member {
         }));
         Ok(())
     }
+}
+
+/// More machines than there ever are.
+const GENERATION: u64 = 64;
+
+/// The member that a machine is, after it was emptied so many times.
+fn id_of(number: usize, generation: u64) -> NodeId {
+    NodeId::new(generation * GENERATION + number as u64 + 1).expect("members count from one")
+}
+
+/// The machine that a member is, or was.
+pub(crate) fn number_of(id: NodeId) -> usize {
+    ((id.as_u64() - 1) % GENERATION) as usize
 }
 
 fn record_of(identity: &Identity) -> MemberRecord {

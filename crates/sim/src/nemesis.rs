@@ -20,10 +20,12 @@ pub(crate) enum FaultKind {
     Transfer,
     ConnectionLoss,
     ClockChange,
+    MemberChange,
+    DiskLoss,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 9] = [
+    pub(crate) const ALL: [FaultKind; 11] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -33,6 +35,8 @@ impl FaultKind {
         FaultKind::Transfer,
         FaultKind::ConnectionLoss,
         FaultKind::ClockChange,
+        FaultKind::MemberChange,
+        FaultKind::DiskLoss,
     ];
 
     fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
@@ -46,6 +50,8 @@ impl FaultKind {
             FaultKind::Transfer => plan.transfer_us,
             FaultKind::ConnectionLoss => plan.connection_loss_us,
             FaultKind::ClockChange => plan.clock_change_us,
+            FaultKind::MemberChange => plan.member_change_us,
+            FaultKind::DiskLoss => plan.disk_loss_us,
         }
     }
 }
@@ -54,6 +60,7 @@ impl FaultKind {
 #[derive(Debug)]
 pub(crate) struct Nemesis {
     plan: FaultPlan,
+    /// How many machines there are.
     members: usize,
     max_clock_drift_ppm: u64,
     pub(crate) random: Random,
@@ -73,7 +80,7 @@ impl Nemesis {
     pub(crate) fn new(plan: &Plan, random: Random) -> Nemesis {
         Nemesis {
             plan: plan.faults.clone(),
-            members: plan.members,
+            members: plan.machines(),
             max_clock_drift_ppm: plan.max_clock_drift_ppm,
             random,
             is_over: false,
@@ -161,15 +168,6 @@ impl Nemesis {
     fn side(&mut self) -> Vec<usize> {
         let side = self.random.between(1, (1 << self.members) - 2);
         (0..self.members).filter(|member| side >> member & 1 == 1).collect()
-    }
-
-    /// A majority: the members that will be healed first.
-    pub(crate) fn core(&mut self) -> Vec<usize> {
-        let mut core: Vec<usize> = (0..self.members).collect();
-        while core.len() > self.members / 2 + 1 {
-            core.remove(self.random.below(core.len() as u64) as usize);
-        }
-        core
     }
 
     pub(crate) fn disk_error(&mut self) -> DiskError {

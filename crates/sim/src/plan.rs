@@ -8,14 +8,16 @@
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
-    /// How many members the cluster has.
+    /// How many members the cluster has at first.
     pub members: usize,
+    /// How many more machines there are, for who may become a member later.
+    pub spares: usize,
     /// How long faults happen.
     pub faults_us: u64,
-    /// After the faults: how long a healed majority may go on without committing an entry, until it has
-    /// answered a write.
+    /// After the faults: how long a healed majority may go on without getting anywhere, until it has answered
+    /// a write.
     pub progress_within_us: u64,
-    /// And how long the whole healed cluster may take, without load, until all members are equal.
+    /// And the whole healed cluster, without load, until all members are equal.
     pub convergence_within_us: u64,
     /// The clients.
     pub clients: ClientPlan,
@@ -36,9 +38,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many machines there are, with members on them or not.
+    pub fn machines(&self) -> usize {
+        self.members + self.spares
+    }
+
     /// The plan in a line, as far as a line goes.
     pub fn summary(&self) -> String {
-        let Plan { members, clients, network, faults, .. } = self;
+        let Plan { members, spares, clients, network, faults, .. } = self;
         let often = |interval_us: Option<u64>, what: &str| {
             interval_us.map(|us| format!("{what} every {} ms", us / 1_000))
         };
@@ -52,13 +59,15 @@ impl Plan {
             often(faults.transfer_us, "transfers"),
             often(faults.connection_loss_us, "broken connections"),
             often(faults.clock_change_us, "changes of clocks"),
+            often(faults.member_change_us, "changes of members"),
+            often(faults.disk_loss_us, "lost disks"),
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
         if faults.ambush_ppm > 0 {
             kinds.push(format!("{} ppm of new leaders hit", faults.ambush_ppm));
         }
         format!(
-            "{members} members, {} clients, {} s, {} ppm lost, {} ppm doubled; {}",
+            "{members} members and {spares} spares, {} clients, {} s, {} ppm lost, {} ppm doubled; {}",
             clients.count,
             self.faults_us / 1_000_000,
             network.loss_ppm,
@@ -175,6 +184,10 @@ pub struct FaultPlan {
     pub connection_loss_us: Option<u64>,
     /// A clock changes its rate, or jumps ahead.
     pub clock_change_us: Option<u64>,
+    /// An operator asks for other members.
+    pub member_change_us: Option<u64>,
+    /// A disk is gone for good, and with it a member.
+    pub disk_loss_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
     /// How many leaders are hit shortly after they were elected, in millionths: what a leader has only begun

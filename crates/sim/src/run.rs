@@ -28,8 +28,8 @@ const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
-/// A backlog may take this many times as long to commit as one entry may.
-const MAX_BACKLOG: u64 = 50;
+/// A backlog may take this many times as long as one entry may.
+const MAX_BACKLOG: u64 = 20;
 
 /// A run that went well.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl World {
         self.begin()?;
         self.run_until(self.plan.faults_us)?;
         self.check_calm()?;
-        let core = self.nemesis.core();
+        let core = self.core();
         self.heal(&core)?;
         self.await_progress(&core)?;
         self.heal_all()?;
@@ -119,7 +119,7 @@ impl World {
     }
 
     fn begin(&mut self) -> Verdict {
-        for member in 0..self.members.len() {
+        for member in 0..self.plan.members {
             self.boot(member)?;
         }
         for client in 0..self.clients.each.len() {
@@ -176,7 +176,7 @@ impl World {
     fn neglect_others(&mut self, core: &[usize]) {
         let members = self.members.len();
         let others: Vec<usize> = (0..members).filter(|member| !core.contains(member)).collect();
-        if others.is_empty() {
+        if others.is_empty() || core.is_empty() {
             return;
         }
         match self.nemesis.random.below(5) {
@@ -195,22 +195,21 @@ impl World {
     }
 
     /// The healed majority must answer a write that begins now. Not every member of it: one may have to
-    /// catch up with the others while they go on. A backlog takes the time that it takes, as long as it is
-    /// being committed.
+    /// catch up with the others while they go on.
     fn await_progress(&mut self, core: &[usize]) -> Verdict {
         let probes = self.send_probes(core);
-        let patience_us = self.plan.progress_within_us;
-        let last_deadline_us = self.now_us + MAX_BACKLOG * patience_us;
-        loop {
-            let committed = self.judges.last_committed();
-            let deadline_us = last_deadline_us.min(self.now_us + patience_us);
-            self.await_until(PROGRESS, deadline_us, |world| {
-                world.judges.last_committed() > committed || probes.iter().any(|&probe| world.is_done(probe))
-            })?;
-            if probes.iter().any(|&probe| self.is_done(probe)) {
-                return Ok(());
-            }
-        }
+        self.await_that(PROGRESS, self.plan.progress_within_us, core, |world| {
+            probes.iter().any(|&probe| world.is_done(probe))
+        })?;
+        self.clients.give_up(&probes);
+        Ok(())
+    }
+
+    /// How far these members have come, all together: grows as long as anything is replicated.
+    fn reached(&self, core: &[usize]) -> u64 {
+        let running = core.iter().filter_map(|&member| self.members[member].process.as_ref());
+        let logs: u64 = running.map(|process| process.replica.node().log().last_index().0).sum();
+        self.judges.last_committed() + logs
     }
 
     fn send_probes(&mut self, members: &[usize]) -> Vec<usize> {
@@ -231,10 +230,17 @@ impl World {
         let all: Vec<usize> = (0..self.members.len()).collect();
         self.say("all members are healed");
         self.network.mend_between(&all);
-        self.kept_up.clone_from(&all);
-        self.clients.reachable.clone_from(&all);
         self.clients.closed = true;
-        for member in all {
+        // Spares that no configuration names stay what they are.
+        for member in 0..self.members.len() {
+            let id = self.members[member].id;
+            let is_named = self.members.iter().any(|other| other.in_force().is_member(id));
+            if is_named && !self.kept_up.contains(&member) {
+                self.kept_up.push(member);
+            }
+        }
+        self.clients.reachable.clone_from(&self.kept_up);
+        for member in self.kept_up.clone() {
             self.mend_member(member)?;
         }
         Ok(())
@@ -242,16 +248,17 @@ impl World {
 
     /// Every member must answer once more, and then all must be equal and at rest.
     fn await_convergence(&mut self) -> Verdict {
-        let all: Vec<usize> = (0..self.members.len()).collect();
-        let probes = self.send_probes(&all);
-        let deadline_us = self.now_us + self.plan.convergence_within_us;
-        self.await_until(CONVERGENCE, deadline_us, |world| {
+        let (patience_us, all) = (self.plan.convergence_within_us, self.kept_up.clone());
+        self.await_that(CONVERGENCE, patience_us, &all, World::is_settled)?;
+        let probes = self.send_probes(&self.committed_members());
+        self.await_that(CONVERGENCE, patience_us, &all, |world| {
             probes.iter().all(|&probe| world.is_done(probe)) && world.is_at_rest()
         })?;
-        for member in &self.members {
-            let Some(process) = &member.process else { continue };
+        for member in self.committed_members() {
+            let Member { id, process, .. } = &self.members[member];
+            let Some(process) = process else { continue };
             process.replica.store().check_invariants();
-            self.judges.operations.check_state(member.id, &process.replica.state())?;
+            self.judges.operations.check_state(*id, &process.replica.state())?;
         }
         Ok(())
     }
@@ -260,8 +267,9 @@ impl World {
     fn is_at_rest(&self) -> bool {
         let last = self.judges.last_committed();
         self.clients.are_idle()
-            && self.members.iter().all(|member| {
-                member.process.as_ref().is_some_and(|process| {
+            && self.is_settled()
+            && self.committed_members().iter().all(|&member| {
+                self.members[member].process.as_ref().is_some_and(|process| {
                     let status = process.replica.status();
                     process.replica.store().applied_index() == last
                         && status.raft.last.index.0 == last
@@ -272,16 +280,24 @@ impl World {
             })
     }
 
-    fn await_until(
+    /// Waits until `is_over`. As long as logs grow and entries are committed patience is renewed: a backlog takes
+    /// the time that it takes, but not for ever.
+    fn await_that(
         &mut self,
         judge: &'static str,
-        deadline_us: u64,
+        patience_us: u64,
+        members: &[usize],
         is_over: impl Fn(&World) -> bool,
     ) -> Verdict {
-        let since_us = self.now_us;
+        let last_deadline_us = self.now_us + MAX_BACKLOG * patience_us;
+        let (mut reached, mut since_us) = (self.reached(members), self.now_us);
         while !is_over(self) {
+            if self.reached(members) > reached {
+                (reached, since_us) = (self.reached(members), self.now_us);
+            }
+            let deadline_us = last_deadline_us.min(since_us + patience_us);
             require(judge, self.now_us < deadline_us, || {
-                format!("not within {} s: {}", (deadline_us - since_us) / 1_000_000, self.describe())
+                format!("nothing for {} s: {}", (self.now_us - since_us) / 1_000_000, self.describe())
             })?;
             self.run_until(self.now_us + LOOK_US)?;
         }

@@ -28,15 +28,17 @@ impl Plan {
         let disks = disk_plan(&mut random, election_timeout_us);
         let faults = fault_plan(&mut random, election_timeout_us);
         let faults_us = random.between(10, 60) * SECOND_US;
+        let spares = if faults.member_change_us.is_some() { random.between(0, 3) as usize } else { 0 };
         let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
         Plan {
             seed,
             members,
+            spares,
             faults_us,
             progress_within_us: 30 * election_timeout_us
                 + 3 * clients.timeout_us
                 + 100 * network.round_trip_us(),
-            convergence_within_us: 300 * SECOND_US + 3_000 * network.round_trip_us(),
+            convergence_within_us: 100 * SECOND_US + 3_000 * network.round_trip_us(),
             clients,
             network,
             disks,
@@ -56,7 +58,7 @@ impl Plan {
     /// a second.
     pub fn typical(seed: u64) -> Plan {
         let mut plan = Plan::of_seed(seed);
-        plan.members = 3;
+        (plan.members, plan.spares) = (3, 0);
         plan.replica = tenure_replica::Options {
             checkpoint_entries: 500,
             catch_up_entries: 100,
@@ -129,6 +131,8 @@ impl FaultPlan {
             self.transfer_us,
             self.connection_loss_us,
             self.clock_change_us,
+            self.member_change_us,
+            self.disk_loss_us,
         ];
         kinds.iter().all(Option::is_none) && self.ambush_ppm == 0
     }
@@ -207,6 +211,8 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         transfer_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
         connection_loss_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
         clock_change_us: rate(random, 800_000, 4 * timeout_us, 20 * timeout_us),
+        member_change_us: rate(random, 600_000, timeout_us, 30 * timeout_us),
+        disk_loss_us: rate(random, 700_000, 10 * timeout_us, 60 * timeout_us),
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }

@@ -3,7 +3,7 @@
 //! One thread, one seed, no clock: the time is the time of the next event. What an event does to a member
 //! is in [`host`](crate::host), how a run begins and ends in [`run`](crate::run).
 
-use tenure_raft::{Node, NodeId, RoleKind, Term};
+use tenure_raft::{Node, RoleKind, Term};
 use tenure_wal::Crash;
 
 use crate::clients::{Clients, Waiting};
@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::coverage::{Coverage, Mark};
 use crate::event::{Event, Input};
 use crate::judges::{Action, Answer, Judges, OperationId, Operations, Verdict};
-use crate::member::{Disks, Doom, Member};
+use crate::member::{Disks, Doom, Member, number_of};
 use crate::nemesis::{FaultKind, Nemesis};
 use crate::network::{Cut, Network};
 use crate::plan::Plan;
@@ -47,20 +47,21 @@ impl World {
     pub(crate) fn new(plan: Plan) -> World {
         let mut random = Random::new(plan.seed ^ 0x5eed);
         let mut nemesis = Nemesis::new(&plan, random.split());
-        let members = (0..plan.members)
+        let members: Vec<Member> = (0..plan.machines())
             .map(|number| {
                 let rate_ppm = nemesis.clock_rate_ppm();
-                Member::new(number, Clock::new(nemesis.random.below(1 << 40), rate_ppm))
+                Member::new(number, &plan, Clock::new(nemesis.random.below(1 << 40), rate_ppm))
             })
             .collect();
+        let first = members[0].in_force().clone();
         World {
             now_us: 0,
             queue: Queue::new(),
-            network: Network::new(plan.network.clone(), plan.members, random.split()),
+            network: Network::new(plan.network.clone(), plan.machines(), random.split()),
             members,
-            clients: Clients::new(plan.clients.clone(), plan.members, random.split()),
+            clients: Clients::new(plan.clients.clone(), plan.machines(), random.split()),
             nemesis,
-            judges: Judges::new(plan.members, Operations::new(plan.clients.value_bytes)),
+            judges: Judges::new(first, Operations::new(plan.clients.value_bytes)),
             coverage: Coverage::default(),
             trace: Trace::new(),
             random: random.split(),
@@ -101,10 +102,14 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
-            Event::To { member, .. } | Event::Arrival { to: member, .. } | Event::Request { member, .. }
+            Event::To { member, .. } | Event::Request { member, .. }
                 if self.members[member].held.is_some() =>
             {
                 self.hold(member, event);
+                Ok(())
+            }
+            Event::Arrival { to, .. } if self.members[number_of(to)].held.is_some() => {
+                self.hold(number_of(to), event);
                 Ok(())
             }
             Event::To { member, start, input } => self.on_input(member, start, input),
@@ -253,6 +258,11 @@ impl World {
                 let member = self.nemesis.victim(leader);
                 self.break_connections(member);
             }
+            FaultKind::MemberChange => {
+                self.recycle();
+                return self.change_members(leader);
+            }
+            FaultKind::DiskLoss => self.lose_disk(leader),
             FaultKind::ClockChange => {
                 let member = self.nemesis.victim(leader);
                 let (rate_ppm, jump_us) = self.nemesis.clock_change();
@@ -392,10 +402,6 @@ impl World {
     pub(crate) fn leader_of(members: &[Member], term: Term) -> Option<&Node> {
         let nodes = members.iter().filter_map(|member| Some(member.process.as_ref()?.replica.node()));
         nodes.into_iter().find(|node| node.role() == RoleKind::Leader && node.current_term() == term)
-    }
-
-    pub(crate) fn number_of(id: NodeId) -> usize {
-        id.as_u64() as usize - 1
     }
 }
 

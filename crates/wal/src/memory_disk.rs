@@ -89,6 +89,8 @@ struct State {
     generation: u64,
     next_inode: u64,
     inodes: BTreeMap<u64, Inode>,
+    /// How many handles there are on each file.
+    open_files: BTreeMap<u64, usize>,
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     unsynced_names: Vec<NameChange>,
@@ -218,6 +220,7 @@ impl MemoryDisk {
     }
 
     fn file(&self, inode: u64) -> MemoryFile {
+        *self.state.borrow_mut().open_files.entry(inode).or_default() += 1;
         MemoryFile { state: Rc::clone(&self.state), inode, generation: self.state.borrow().generation }
     }
 }
@@ -372,6 +375,7 @@ impl Disk for MemoryDisk {
         state.enter(Operation::SyncDirectory)?.into_result()?;
         state.unsynced_names.clear();
         state.durable_names = state.names.clone();
+        state.drop_unreachable();
         Ok(())
     }
 }
@@ -415,9 +419,32 @@ impl MemoryFile {
     }
 }
 
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.state.try_borrow_mut()
+            && let Some(handles) = state.open_files.get_mut(&self.inode)
+        {
+            *handles -= 1;
+            if *handles == 0 {
+                state.open_files.remove(&self.inode);
+            }
+        }
+    }
+}
+
 impl State {
+    /// A file that has no name, neither now nor after any crash, and that nobody has open is gone.
+    fn drop_unreachable(&mut self) {
+        let State { inodes, names, durable_names, open_files, .. } = self;
+        inodes.retain(|inode, _| {
+            open_files.contains_key(inode)
+                || names.values().any(|named| named == inode)
+                || durable_names.values().any(|named| named == inode)
+        });
+    }
+
     fn inode(&mut self, inode: u64) -> &mut Inode {
-        self.inodes.get_mut(&inode).expect("an inode lives until the crash after its removal")
+        self.inodes.get_mut(&inode).expect("an inode lives as long as somebody has it open")
     }
 }
 

@@ -22,6 +22,12 @@ impl Committed {
         Index(self.terms.len() as u64)
     }
 
+    /// The last committed entry, if there is one.
+    pub(crate) fn last(&self) -> Option<EntryId> {
+        let term = *self.terms.last()?;
+        Some(EntryId { term, index: self.last_index() })
+    }
+
     fn term_at(&self, index: Index) -> Option<Term> {
         if index.0 == 0 { Some(Term(0)) } else { self.terms.get(index.0 as usize - 1).copied() }
     }

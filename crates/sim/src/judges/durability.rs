@@ -8,7 +8,7 @@
 //!
 //! The shadows are also what the judges of commitment and of externalization ask.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tenure_raft::{EntryId, HardState, Index, NodeId, Payload, Term};
 use tenure_replica::LogJob;
@@ -43,9 +43,11 @@ enum Change {
 }
 
 /// The shadows of all members.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Durability {
-    members: Vec<(Shadow, Option<Change>)>,
+    members: BTreeMap<NodeId, (Shadow, Option<Change>)>,
+    /// The disk of who was never seen.
+    nothing: Shadow,
 }
 
 impl Shadow {
@@ -111,22 +113,14 @@ impl Shadow {
 }
 
 impl Durability {
-    pub(crate) fn new(members: usize) -> Durability {
-        Durability { members: vec![(Shadow::default(), None); members] }
-    }
-
-    fn place(member: NodeId) -> usize {
-        member.as_u64() as usize - 1
-    }
-
     /// What is on a member's disk.
     pub(crate) fn shadow(&self, member: NodeId) -> &Shadow {
-        &self.members[Self::place(member)].0
+        self.members.get(&member).map_or(&self.nothing, |(shadow, _)| shadow)
     }
 
     /// A job of the log begins.
     pub(crate) fn begin(&mut self, member: NodeId, job: &LogJob) {
-        let (_, under_way) = &mut self.members[Self::place(member)];
+        let (_, under_way) = self.members.entry(member).or_default();
         assert!(under_way.is_none(), "a worker does one job at a time");
         *under_way = match job {
             LogJob::Write { hard_state, entries, .. } => {
@@ -141,7 +135,7 @@ impl Durability {
 
     /// The job is reported done.
     pub(crate) fn finish(&mut self, member: NodeId) {
-        let (shadow, under_way) = &mut self.members[Self::place(member)];
+        let (shadow, under_way) = self.members.entry(member).or_default();
         if let Some(change) = under_way.take() {
             shadow.apply(&change);
         }
@@ -154,7 +148,7 @@ impl Durability {
         recovered: &Recovered,
         checkpoint: EntryId,
     ) -> Verdict {
-        let (shadow, under_way) = &mut self.members[Self::place(member)];
+        let (shadow, under_way) = self.members.entry(member).or_default();
         let mut without = shadow.clone();
         let mut with = shadow.clone();
         if let Some(change) = under_way.take() {
@@ -212,7 +206,7 @@ mod tests {
     #[test]
     fn what_was_durable_must_come_back_and_what_was_under_way_may() {
         let after_crash = |recovered: Recovered| {
-            let mut durability = Durability::new(1);
+            let mut durability = Durability::default();
             write(&mut durability, 2, &[id(1, 1), id(2, 2)]);
             durability.finish(member());
             write(&mut durability, 3, &[id(2, 3), id(3, 3)]);
@@ -234,7 +228,7 @@ mod tests {
     #[test]
     fn a_log_gives_way_only_to_a_checkpoint_that_it_does_not_contain() {
         let restart_with = |checkpoint: EntryId| {
-            let mut durability = Durability::new(1);
+            let mut durability = Durability::default();
             write(&mut durability, 3, &[id(1, 1), id(2, 2), id(3, 2)]);
             durability.finish(member());
             let recovered = Recovered { start: checkpoint, ..found(3, &[]) };

@@ -68,7 +68,7 @@ mod tests {
 
     /// Whether n1 may say this with term 3, a vote for n2 and a log to 1@2 on its disk.
     fn may_send(term: u64, to: u64, message: Message) -> bool {
-        let mut durability = Durability::new(1);
+        let mut durability = Durability::default();
         let hard_state = Some(HardState { current_term: Term(3), voted_for: Some(id(2)) });
         let entry = Entry { id: EntryId::new(Index(1), Term(2)), payload: Payload::Empty };
         let token = WriteToken { attempt: 1, last: entry.id };

@@ -11,6 +11,7 @@ mod elections;
 mod externalization;
 mod leader_completeness;
 mod log_matching;
+mod membership;
 mod model;
 mod operations;
 mod quorum;
@@ -30,6 +31,7 @@ use committed::Committed;
 use durability::Durability;
 use elections::Elections;
 use log_matching::LogMatching;
+use membership::Membership;
 use state_machine::StateMachines;
 use votes::Votes;
 
@@ -63,19 +65,21 @@ pub(crate) struct Judges {
     log_matching: LogMatching,
     durability: Durability,
     committed: Committed,
+    membership: Membership,
     state_machines: StateMachines,
     pub(crate) operations: Operations,
 }
 
 impl Judges {
-    pub(crate) fn new(members: usize, operations: Operations) -> Judges {
+    pub(crate) fn new(first: Configuration, operations: Operations) -> Judges {
         Judges {
             elections: Elections::default(),
             votes: Votes::default(),
             log_matching: LogMatching::default(),
-            durability: Durability::new(members),
+            durability: Durability::default(),
             committed: Committed::default(),
-            state_machines: StateMachines::new(members),
+            membership: Membership::new(first),
+            state_machines: StateMachines::default(),
             operations,
         }
     }
@@ -99,10 +103,11 @@ impl Judges {
         })
     }
 
-    /// A member won its term.
-    pub(crate) fn on_leader(&mut self, node: &Node, term: Term) -> Verdict {
+    /// A member that goes by `configuration` won its term.
+    pub(crate) fn on_leader(&mut self, node: &Node, term: Term, configuration: &Configuration) -> Verdict {
         self.elections.on_leader(node.id(), term)?;
         self.votes.on_self_vote(node.id(), term)?;
+        self.votes.check_won(node.id(), term, configuration)?;
         leader_completeness::check(&self.committed, node, term)
     }
 
@@ -113,7 +118,7 @@ impl Judges {
         commit: EntryId,
         configuration: &Configuration,
     ) -> Verdict {
-        let Judges { durability, committed, log_matching, operations, .. } = self;
+        let Judges { durability, committed, log_matching, membership, operations, .. } = self;
         if !committed.is_news(commit) {
             return committed.check_known(node.id(), commit);
         }
@@ -123,8 +128,24 @@ impl Judges {
                 judge: "log matching",
                 cause: format!("{id} is committed, and nobody ever proposed it"),
             })?;
+            membership.on_committed(id, payload)?;
             operations.on_committed(id.index.0, payload)
         })
+    }
+
+    /// A member goes by another configuration than before. Answers whether that could be judged.
+    pub(crate) fn on_in_force(&self, node: &Node, configuration: &Configuration) -> Verdict<bool> {
+        Membership::on_in_force(node, configuration, &self.log_matching)
+    }
+
+    /// The newest configuration that is committed.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.membership.newest()
+    }
+
+    /// Whether the disk of a member holds all that is committed.
+    pub(crate) fn holds_committed(&self, member: NodeId) -> bool {
+        self.committed.last().is_none_or(|last| self.durability.shadow(member).holds(last))
     }
 
     /// A snapshot up to `last_included` took the place of a member's log.

@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn half_of_the_disks_is_no_quorum() {
         let id = |number| NodeId::new(number).unwrap();
-        let mut disks = Durability::new(4);
+        let mut disks = Durability::default();
         let configuration = Configuration::of_voters((1..=4).map(id));
         let entry = Entry { id: EntryId::new(Index(1), Term(1)), payload: Payload::Empty };
         for (number, enough) in [(1, false), (2, false), (3, true)] {

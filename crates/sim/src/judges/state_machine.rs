@@ -13,25 +13,21 @@ use super::{Verdict, require};
 const JUDGE: &str = "state machine safety";
 
 /// The state at every index at which one was seen.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct StateMachines {
     states: BTreeMap<u64, (StateHash, NodeId)>,
     /// How far each member has applied since it started.
-    applied: Vec<u64>,
+    applied: BTreeMap<NodeId, u64>,
 }
 
 impl StateMachines {
-    pub(crate) fn new(members: usize) -> StateMachines {
-        StateMachines { states: BTreeMap::new(), applied: vec![0; members] }
-    }
-
     /// A member starts from a checkpoint at `index`.
     pub(crate) fn on_started(&mut self, member: NodeId, index: u64) {
-        self.applied[member.as_u64() as usize - 1] = index;
+        self.applied.insert(member, index);
     }
 
     pub(crate) fn on_applied(&mut self, member: NodeId, index: u64, hash: StateHash) -> Verdict {
-        let applied = &mut self.applied[member.as_u64() as usize - 1];
+        let applied = self.applied.entry(member).or_default();
         let before = std::mem::replace(applied, index);
         require(JUDGE, index >= before, || format!("{member} goes back from {before} to {index}"))?;
         self.on_state(member, index, hash)
@@ -52,7 +48,7 @@ mod tests {
     #[test]
     fn two_states_at_one_index_and_steps_back_are_seen() {
         let [one, two] = [1, 2].map(|number| NodeId::new(number).unwrap());
-        let mut states = StateMachines::new(2);
+        let mut states = StateMachines::default();
         states.on_applied(one, 5, StateHash(50)).unwrap();
         states.on_applied(two, 5, StateHash(50)).unwrap();
         states.on_applied(one, 6, StateHash(60)).unwrap();

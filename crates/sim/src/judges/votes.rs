@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use tenure_raft::{Envelope, Message, NodeId, Term};
+use tenure_raft::{Configuration, Envelope, Message, NodeId, Term};
 
 use super::{Verdict, require};
 
 const JUDGE: &str = "one vote a term";
+const WON: &str = "elected by a quorum";
 
 /// Every vote that was ever given.
 #[derive(Default, Debug)]
@@ -33,6 +34,23 @@ impl Votes {
     /// A server campaigned, so it voted for itself.
     pub(crate) fn on_self_vote(&mut self, candidate: NodeId, term: Term) -> Verdict {
         self.give(candidate, term, candidate)
+    }
+
+    /// Who leads was given the votes of a quorum of every half of its configuration (paper §5.2, §6), counted
+    /// by what left the voters.
+    pub(crate) fn check_won(&self, leader: NodeId, term: Term, configuration: &Configuration) -> Verdict {
+        let voted = |id: NodeId| self.given.get(&(id, term)) == Some(&leader);
+        let has_quorum = configuration.halves().all(|voters| {
+            let given = voters.iter().filter(|&(id, _)| voted(id)).map(|(_, votes)| u64::from(votes));
+            let all: u64 = voters.iter().map(|(_, votes)| u64::from(votes)).sum();
+            let given: u64 = given.sum();
+            voters.quorums().map_or(2 * given > all, |quorums| given >= quorums.election_votes)
+        });
+        require(WON, has_quorum, || {
+            let voters: Vec<String> =
+                configuration.members().filter(|&id| voted(id)).map(|id| id.to_string()).collect();
+            format!("{leader} leads term {term}; of {configuration} it has the votes of {voters:?}")
+        })
     }
 
     fn give(&mut self, voter: NodeId, term: Term, candidate: NodeId) -> Verdict {
@@ -61,5 +79,19 @@ mod tests {
         votes.on_send(&vote(1, 3, 6)).unwrap();
         assert_eq!(votes.on_send(&vote(1, 3, 5)).unwrap_err().judge, JUDGE);
         assert!(votes.on_self_vote(NodeId::new(1).unwrap(), Term(6)).is_err());
+    }
+
+    #[test]
+    fn a_leader_without_a_quorum_of_both_halves_is_seen() {
+        let id = |number| NodeId::new(number).unwrap();
+        let mut votes = Votes::default();
+        votes.on_self_vote(id(1), Term(5)).unwrap();
+        votes.on_send(&vote(4, 1, 5)).unwrap();
+        votes.on_send(&vote(5, 1, 5)).unwrap();
+        let new = Configuration::of_voters([1, 4, 5].map(id));
+        votes.check_won(id(1), Term(5), &new).unwrap();
+        let old_voters = Some(Configuration::of_voters([1, 2, 3].map(id)).voters);
+        let joint = Configuration { old_voters, ..new };
+        assert_eq!(votes.check_won(id(1), Term(5), &joint).unwrap_err().judge, WON);
     }
 }

@@ -1,0 +1,114 @@
+//! Changes of the members (paper §6; SOURCES C1–C3): one at a time, each by way of the joint configuration,
+//! and everybody goes by the newest configuration in its log, committed or not.
+//!
+//! From the committed log alone it can be seen that consecutive configurations have majorities that meet:
+//! C-old, C-old,new with the very same old voters, C-new with the very same new ones.
+
+use tenure_raft::{Configuration, EntryId, Index, Node, Payload};
+
+use super::log_matching::LogMatching;
+use super::{Verdict, require};
+
+const JUDGE: &str = "one change at a time";
+const IN_FORCE: &str = "the newest configuration in the log";
+
+/// The configurations that were committed.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    newest: Configuration,
+    newest_at: Index,
+}
+
+impl Membership {
+    pub(crate) fn new(first: Configuration) -> Membership {
+        Membership { newest: first, newest_at: Index(0) }
+    }
+
+    /// The newest that is committed.
+    pub(crate) fn newest(&self) -> &Configuration {
+        &self.newest
+    }
+
+    /// An entry is committed; entries come in order, each once.
+    pub(crate) fn on_committed(&mut self, id: EntryId, payload: &Payload) -> Verdict {
+        let Payload::Configuration(next) = payload else { return Ok(()) };
+        let voters_before = &self.newest.voters;
+        let follows = match (&self.newest.old_voters, &next.old_voters) {
+            // A change begins, from the voters there are.
+            (None, Some(old_voters)) => old_voters == voters_before,
+            // Only learners come and go, or a change ends with the voters that it was for.
+            (None | Some(_), None) => next.voters == *voters_before,
+            (Some(_), Some(_)) => false,
+        };
+        require(JUDGE, follows, || format!("{} is followed by {next} at {id}", self.newest))?;
+        self.newest = next.clone();
+        self.newest_at = id.index;
+        Ok(())
+    }
+
+    /// A member goes by `configuration`: it must be the newest in its log. Answers whether that could be seen:
+    /// what a leader has just made, nobody knows before it is sent or written.
+    pub(crate) fn on_in_force(
+        node: &Node,
+        configuration: &Configuration,
+        entries: &LogMatching,
+    ) -> Verdict<bool> {
+        let log = node.log();
+        let mut expected = &log.snapshot().configuration;
+        for index in (log.snapshot().last_included.index.0 + 1..=log.last_index().0).rev().map(Index) {
+            let term = log.term_at(index).unwrap_or_default();
+            match entries.payload_of(EntryId::new(index, term)) {
+                None => return Ok(false),
+                Some(Payload::Empty | Payload::Command(_)) => {}
+                Some(Payload::Configuration(found)) => {
+                    expected = found;
+                    break;
+                }
+            }
+        }
+        require(IN_FORCE, configuration == expected, || {
+            format!("{} goes by {configuration}, and in its log is {expected}", node.id())
+        })?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_raft::{NodeId, Term, Voters};
+
+    use super::*;
+
+    fn voters(ids: &[u64]) -> Voters {
+        Voters::of(ids.iter().filter_map(|&id| NodeId::new(id)))
+    }
+
+    fn joint(new: &[u64], old: &[u64]) -> Configuration {
+        Configuration { old_voters: Some(voters(old)), ..plain(new) }
+    }
+
+    fn plain(ids: &[u64]) -> Configuration {
+        Configuration { voters: voters(ids), ..Configuration::default() }
+    }
+
+    fn committed(configurations: &[Configuration]) -> Verdict {
+        let mut membership = Membership::new(plain(&[1, 2, 3]));
+        configurations.iter().zip(1..).try_for_each(|(configuration, index)| {
+            let payload = Payload::Configuration(configuration.clone());
+            membership.on_committed(EntryId::new(Index(index), Term(1)), &payload)
+        })
+    }
+
+    #[test]
+    fn a_change_without_its_joint_configuration_is_seen() {
+        committed(&[joint(&[1, 4], &[1, 2, 3]), plain(&[1, 4]), joint(&[4], &[1, 4]), plain(&[4])]).unwrap();
+        for wrong in [
+            vec![plain(&[1, 4])],
+            vec![joint(&[1, 4], &[1, 2])],
+            vec![joint(&[1, 4], &[1, 2, 3]), plain(&[1, 2, 3])],
+            vec![joint(&[1, 4], &[1, 2, 3]), joint(&[4], &[1, 4])],
+        ] {
+            assert_eq!(committed(&wrong).unwrap_err().judge, JUDGE);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Operators: they change the members, empty machines that are members no more, and lose disks; and they know
+//! whom to bring back when everything is broken.
+//!
+//! They do nothing that destroys what the cluster relies on: only a member that the committed configuration
+//! does not name is emptied, and a disk is only lost while the others are a quorum by every configuration that
+//! might be in force. All else the members have to bear, forced changes to machines that do not run included.
+
+use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorums, Voters};
+
+use crate::coverage::Mark;
+use crate::judges::Verdict;
+use crate::random::CERTAIN_PPM;
+use crate::trace::Detail;
+use crate::world::World;
+
+/// The most votes that a member gets.
+const MAX_VOTES: u64 = 3;
+
+impl World {
+    // ---- Changes of the members ---------------------------------------------------------------------
+
+    /// An operator asks the leader for other members.
+    pub(crate) fn change_members(&mut self, leader: Option<usize>) -> Verdict {
+        let Some(leader) = leader.filter(|&leader| self.members[leader].held.is_none()) else {
+            return Ok(());
+        };
+        let current = Configuration { old_voters: None, ..self.members[leader].in_force().clone() };
+        let target = self.draw_members(&current);
+        let force = self.nemesis.random.chance(CERTAIN_PPM / 4);
+        let it = &mut self.members[leader];
+        let now = it.clock.shows(self.now_us);
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let result = process.replica.change_membership(now, &target, force);
+        let how = if force { " by force" } else { "" };
+        let text = match &result {
+            Ok(id) => format!("an operator asks {} for {target}{how}: {id}", it.id),
+            Err(error) => format!("an operator asks {} for {target}{how}: {error}", it.id),
+        };
+        self.trace.line(self.now_us, Detail::Short, [71, u64::from(result.is_ok())], format_args!("{text}"));
+        match result {
+            Ok(_) => self.start_newcomers(&target),
+            Err(ChangeError::WouldLoseQuorum { .. }) => self.coverage.reach(Mark::QuorumKept),
+            Err(_) => {}
+        }
+        self.wake(leader)
+    }
+
+    /// Machines that are to be members are switched on.
+    fn start_newcomers(&mut self, target: &Configuration) {
+        for member in 0..self.members.len() {
+            let it = &self.members[member];
+            if target.is_member(it.id) && !self.kept_up.contains(&member) {
+                self.kept_up.push(member);
+                let start = it.start;
+                let in_us = self.nemesis.down_us();
+                self.add_in(in_us, crate::event::Event::Boot { member, start });
+            }
+        }
+    }
+
+    /// What the operator wants instead of `current`. Lost members are never wanted.
+    fn draw_members(&mut self, current: &Configuration) -> Configuration {
+        let available: Vec<NodeId> =
+            self.members.iter().filter(|member| !member.is_lost).map(|member| member.id).collect();
+        let random = &mut self.nemesis.random;
+        let mut target = current.clone();
+        let mut chosen: Vec<(NodeId, u32)> =
+            current.voters.iter().filter(|(id, _)| available.contains(id)).collect();
+        target.learners.retain(|id, _| available.contains(id));
+        let outside: Vec<NodeId> = available.iter().copied().filter(|&id| !current.is_member(id)).collect();
+        match random.below(8) {
+            // Somebody joins.
+            0 | 1 if !outside.is_empty() => {
+                let votes = 1 + random.below(MAX_VOTES) as u32 / 2;
+                let learner =
+                    random.pick(&[Learner::Joins { votes }, Learner::Joins { votes: 1 }, Learner::Waits]);
+                target.learners.insert(random.pick(&outside), learner);
+            }
+            // Somebody goes.
+            2 if current.members().count() > 1 => {
+                let members: Vec<NodeId> = current.members().collect();
+                let goes = random.pick(&members);
+                chosen.retain(|&(id, _)| id != goes);
+                target.learners.remove(&goes);
+            }
+            // A learner is promoted, ready or not.
+            3 if !target.learners.is_empty() => {
+                let learners: Vec<NodeId> = target.learners.keys().copied().collect();
+                let promoted = random.pick(&learners);
+                target.learners.remove(&promoted);
+                chosen.push((promoted, 1));
+            }
+            // One takes the place of another.
+            4 if !outside.is_empty() && !chosen.is_empty() => {
+                let place = random.below(chosen.len() as u64) as usize;
+                chosen[place].0 = random.pick(&outside);
+            }
+            // Votes or quorums are set.
+            5 => {
+                for (_, votes) in &mut chosen {
+                    *votes = random.between(1, MAX_VOTES) as u32;
+                }
+            }
+            // From any members to any others.
+            _ => {
+                chosen.clear();
+                target.learners.clear();
+                for id in available.iter().copied() {
+                    match random.below(4) {
+                        0 => {}
+                        1 => drop(target.learners.insert(id, Learner::Waits)),
+                        _ => chosen.push((id, 1)),
+                    }
+                }
+            }
+        }
+        if chosen.is_empty() {
+            chosen = available.iter().map(|&id| (id, 1)).collect();
+        }
+        target.learners.retain(|id, _| chosen.iter().all(|(voter, _)| voter != id));
+        let voters = Voters::weighted(chosen);
+        let quorums = self.draw_quorums(voters.total_votes());
+        target.voters = voters.with_quorums(quorums);
+        target
+    }
+
+    /// Mostly majorities; now and then cheap commits and dear elections, or the other way round as far as two
+    /// elections still meet.
+    fn draw_quorums(&mut self, all_votes: u64) -> Option<Quorums> {
+        let random = &mut self.nemesis.random;
+        if random.below(4) > 0 {
+            return None;
+        }
+        let election_votes = random.between(all_votes / 2 + 1, all_votes);
+        let commit_votes = random.between(all_votes - election_votes + 1, all_votes);
+        Some(Quorums { election_votes, commit_votes })
+    }
+
+    // ---- Machines -----------------------------------------------------------------------------------
+
+    /// Machines whose members are not in the committed configuration any more are emptied, now and then, for
+    /// others to come. Until then those members run on, and do not know it or do.
+    pub(crate) fn recycle(&mut self) {
+        for member in 0..self.members.len() {
+            let id = self.members[member].id;
+            let has_been_member = self.kept_up.contains(&member) || self.members[member].is_lost;
+            let is_wanted = self.judges.configuration().is_member(id)
+                || self.members.iter().any(|other| other.id != id && other.in_force().is_member(id));
+            if has_been_member && !is_wanted && self.nemesis.random.chance(CERTAIN_PPM / 2) {
+                self.kept_up.retain(|&other| other != member);
+                let crash = self.nemesis.any_crash();
+                self.crash(member, crash);
+                self.members[member].become_spare();
+                self.coverage.reach(Mark::Recycled);
+                let new_id = self.members[member].id;
+                let facts = [72, member as u64];
+                self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} is emptied: {new_id}"));
+            }
+        }
+    }
+
+    /// A disk is gone, if the cluster can bear it: one at a time, until it is out of the configuration. What it
+    /// had acknowledged goes on counting for the judges: its member never votes again, so every later quorum is
+    /// one of the others.
+    pub(crate) fn lose_disk(&mut self, leader: Option<usize>) {
+        let member = self.nemesis.victim(leader);
+        let committed = self.judges.configuration().clone();
+        let is_settled = !committed.is_joint()
+            && !committed
+                .members()
+                .any(|id| self.members.iter().any(|other| other.is_lost && other.id == id))
+            && self
+                .members
+                .iter()
+                .filter(|other| committed.is_member(other.id))
+                .all(|other| *other.in_force() == committed);
+        let id = self.members[member].id;
+        let others = |other: NodeId| other != id;
+        // A learner can be a voter a moment later, and have become one before anybody noticed that it is gone.
+        let is_learner = committed.learners.contains_key(&id);
+        if !is_settled || is_learner || !self.kept_up.contains(&member) || !has_quorums(&committed, others) {
+            return;
+        }
+        self.kept_up.retain(|&other| other != member);
+        let crash = self.nemesis.any_crash();
+        self.crash(member, crash);
+        self.members[member].is_lost = true;
+        self.coverage.reach(Mark::DiskLost);
+        self.trace.line(self.now_us, Detail::Short, [73, member as u64], format_args!("{id} is lost"));
+    }
+
+    // ---- Whom to bring back -------------------------------------------------------------------------
+
+    /// As few machines as can decide, whatever configuration of those that could still come to hold is in
+    /// force: the committed one, and the ones in the logs of members that have all that is committed. (Others
+    /// cannot be elected before they have it.)
+    pub(crate) fn core(&mut self) -> Vec<usize> {
+        let mut in_question = vec![self.judges.configuration().clone()];
+        for member in &self.members {
+            let knows_members = !member.in_force().voters.is_empty();
+            if !member.is_lost && knows_members && self.judges.holds_committed(member.id) {
+                in_question.push(member.in_force().clone());
+            }
+        }
+        let decides = |core: &[usize], world: &World| {
+            let healed = |id: NodeId| core.iter().any(|&member| world.members[member].id == id);
+            // Who is about to become a voter will be one, whoever leads.
+            let is_there =
+                |id: NodeId| healed(id) || world.members.iter().all(|it| it.is_lost || it.id != id);
+            in_question.iter().all(|configuration| {
+                has_quorums(configuration, healed)
+                    && configuration
+                        .learners
+                        .iter()
+                        .all(|(&id, learner)| *learner == Learner::Waits || is_there(id))
+            })
+        };
+        let mut core: Vec<usize> =
+            (0..self.members.len()).filter(|&member| !self.members[member].is_lost).collect();
+        assert!(decides(&core, self), "operators leave a quorum alive");
+        let mut candidates = core.clone();
+        while !candidates.is_empty() {
+            let place = self.nemesis.random.below(candidates.len() as u64) as usize;
+            let without = candidates.swap_remove(place);
+            let smaller: Vec<usize> = core.iter().copied().filter(|&member| member != without).collect();
+            if decides(&smaller, self) {
+                core = smaller;
+            }
+        }
+        core
+    }
+
+    /// The machines of the committed members, but for those that are gone for good.
+    pub(crate) fn committed_members(&self) -> Vec<usize> {
+        let configuration = self.judges.configuration();
+        let is_member = |member: &usize| {
+            let it = &self.members[*member];
+            !it.is_lost && configuration.is_member(it.id)
+        };
+        (0..self.members.len()).filter(is_member).collect()
+    }
+
+    /// Whether all members go by one configuration, which is committed and on the way to no other.
+    pub(crate) fn is_settled(&self) -> bool {
+        let configuration = self.judges.configuration();
+        let is_lost = |id: NodeId| self.members.iter().any(|member| member.is_lost && member.id == id);
+        // With somebody gone there may be too few to promote anybody.
+        let awaits_nobody = configuration.members().any(is_lost)
+            || configuration.learners.values().all(|learner| *learner == Learner::Waits);
+        !configuration.is_joint()
+            && awaits_nobody
+            && self.committed_members().iter().all(|&member| self.members[member].in_force() == configuration)
+    }
+}
+
+/// Whether those for whom `is_there` holds can elect and commit.
+fn has_quorums(configuration: &Configuration, is_there: impl Fn(NodeId) -> bool) -> bool {
+    configuration.halves().all(|voters| {
+        let there: u64 =
+            voters.iter().filter(|&(id, _)| is_there(id)).map(|(_, votes)| u64::from(votes)).sum();
+        match voters.quorums() {
+            Some(quorums) => there >= quorums.election_votes.max(quorums.commit_votes),
+            None => 2 * there > voters.total_votes(),
+        }
+    })
+}
