@@ -31,6 +31,7 @@ mod nemesis;
 mod network;
 mod operator;
 mod run;
+mod shrink;
 mod world;
 
 mod judges;
@@ -46,4 +47,5 @@ pub use coverage::{Coverage, Mark};
 pub use judges::Violation;
 pub use plan::{ClientPlan, DiskPlan, FaultPlan, NetworkPlan, Plan, Weights};
 pub use run::{Failure, Report, run, run_traced};
+pub use shrink::{Setting, Shrunk, UnknownSetting, shrink};
 pub use trace::{Detail, Sink};

@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use tenure_sim::{Coverage, Detail, Failure, Plan, Report, run, run_traced};
+use tenure_sim::{Coverage, Detail, Failure, Plan, Report, Setting, Shrunk, run, run_traced, shrink};
 
 use crate::stdout::tell;
 
@@ -47,12 +47,15 @@ pub(crate) struct SimArguments {
     /// Go on after a failure, and list them all
     #[arg(long)]
     keep_going: bool,
+    /// Go on from the first failure to a smaller run that fails alike
+    #[arg(long, conflicts_with_all = ["keep_going", "trace", "short"])]
+    shrink: bool,
     #[command(flatten)]
     changes: Changes,
 }
 
 /// What of a seed's plan is replaced.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Changes {
     /// The kind of plan that a seed stands for
     #[arg(long, value_enum, default_value_t = Mix::Swarm)]
@@ -63,6 +66,9 @@ struct Changes {
     /// How many seconds faults happen, whatever the seed says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
+    /// Another number of the plan, as --shrink names them; may be repeated
+    #[arg(long = "set", value_name = "NAME=N")]
+    settings: Vec<Setting>,
 }
 
 /// The kinds of plans.
@@ -77,7 +83,7 @@ enum Mix {
 }
 
 impl Changes {
-    fn plan(self, seed: u64) -> Plan {
+    fn plan(&self, seed: u64) -> Plan {
         let mut plan = match self.mix {
             Mix::Swarm => Plan::of_seed(seed),
             Mix::Typical => Plan::typical(seed),
@@ -89,11 +95,14 @@ impl Changes {
         if let Some(seconds) = self.seconds {
             plan.faults_us = seconds * 1_000_000;
         }
+        for setting in &self.settings {
+            setting.apply(&mut plan);
+        }
         plan
     }
 
     /// The one command that plays `seed` again.
-    fn replay(self, seed: u64) -> String {
+    fn replay(&self, seed: u64) -> String {
         let mut command = format!("cargo run --release -- sim --seed {seed} --trace");
         match self.mix {
             Mix::Swarm => {}
@@ -104,6 +113,9 @@ impl Changes {
             if let Some(value) = value {
                 command += &[" --", flag, " ", &value.to_string()].concat();
             }
+        }
+        for setting in &self.settings {
+            command += &format!(" --set {setting}");
         }
         command
     }
@@ -139,9 +151,22 @@ fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
             if !arguments.trace {
                 tell(&format!("to see it happen: {}", arguments.changes.replay(seed)));
             }
+            if arguments.shrink {
+                shrink_failure(arguments, failure);
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// Looks for a smaller run that fails alike, and says how to play it.
+fn shrink_failure(arguments: &SimArguments, failure: Failure) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let (seed, mut changes) = (failure.seed, arguments.changes.clone());
+    let Shrunk { settings, failure, runs } = shrink(&changes.plan(seed), failure);
+    tell(&format!("made smaller in {runs} runs, with {} settings: {failure}", settings.len()));
+    changes.settings.extend(settings);
+    tell(&format!("to see it happen: {}", changes.replay(seed)));
 }
 
 fn print_report(report: &Report, took: Duration) {
@@ -206,6 +231,9 @@ fn play_many(arguments: &SimArguments) -> ExitCode {
     for failure in &totals.failures {
         tell(&format!("{failure}\nto see it happen: {}", arguments.changes.replay(failure.seed)));
     }
+    if let Some(failure) = totals.failures.first().filter(|_| arguments.shrink) {
+        shrink_failure(arguments, failure.clone());
+    }
     if !totals.failures.is_empty() {
         return ExitCode::FAILURE;
     }
@@ -222,7 +250,7 @@ fn play_on_threads(arguments: &SimArguments, first: u64, count: u64, jobs: u64, 
     let mut totals = Totals::default();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
-            let (outcomes, changes, shared) = (outcomes.clone(), arguments.changes, (&next, &stop));
+            let (outcomes, changes, shared) = (outcomes.clone(), &arguments.changes, (&next, &stop));
             scope.spawn(move || play_seeds(changes, first, count, shared, &outcomes));
         }
         drop(outcomes);
@@ -251,7 +279,7 @@ fn play_on_threads(arguments: &SimArguments, first: u64, count: u64, jobs: u64, 
 
 /// Plays one seed after the other until there is none left, or a failure stops all.
 fn play_seeds(
-    changes: Changes,
+    changes: &Changes,
     first: u64,
     count: u64,
     (next, stop): (&AtomicU64, &AtomicBool),
@@ -306,6 +334,8 @@ mod tests {
         let again = parse(replay.split_once("-- ").unwrap().1).unwrap();
         assert!(again.trace && again.seed == Some(17));
         assert_eq!(again.changes.plan(17).members, 3);
+        let set = parse("sim --seed 4 --set clients=1 --set loss-ppm=0").unwrap().changes.replay(4);
+        assert_eq!(set, "cargo run --release -- sim --seed 4 --trace --set clients=1 --set loss-ppm=0");
     }
 
     #[test]
@@ -316,6 +346,8 @@ mod tests {
             "sim --seed 1 --trace --short",
             "sim --members 0",
             "sim --seeds 0",
+            "sim --shrink --keep-going",
+            "sim --set colour=3",
         ] {
             assert!(parse(words).is_err(), "{words}");
         }
