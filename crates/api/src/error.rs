@@ -7,7 +7,7 @@
 //!
 //! Source: etcd 3.7.3, `api/v3rpc/rpctypes/error.go`; `tests/etcd_3_7_3_errors.tsv` was taken from there.
 
-use tenure_replica::Failure;
+use tenure_replica::{ChangeRefusal, Failure};
 use tenure_store::Rejection;
 use tonic::{Code, Status};
 
@@ -161,7 +161,40 @@ impl From<Rejection> for ApiError {
             Rejection::Compacted => Self::Compacted,
             Rejection::FutureRevision => Self::FutureRevision,
             Rejection::InvalidSortOption => Self::InvalidSortOption,
+            // As in etcd: who was removed is not there.
+            Rejection::MemberRemoved => Self::MemberNotFound,
         }
+    }
+}
+
+impl From<&ChangeRefusal> for ApiError {
+    fn from(refusal: &ChangeRefusal) -> Self {
+        match refusal {
+            ChangeRefusal::MemberNotFound => Self::MemberNotFound,
+            ChangeRefusal::PeerUrlExists => Self::PeerUrlExist,
+            ChangeRefusal::NotALearner => Self::MemberNotLearner,
+            ChangeRefusal::NotCaughtUp => Self::LearnerNotReady,
+            ChangeRefusal::TooManyLearners => Self::TooManyLearners,
+            ChangeRefusal::NoVoters => Self::MemberNotEnoughStarted,
+            ChangeRefusal::WouldLoseQuorum { .. } | ChangeRefusal::Unsafe { .. } => Self::Unhealthy,
+        }
+    }
+}
+
+/// The status of a change of the members that was refused: etcd's text, and behind it, where etcd says too little
+/// to act on, the reason.
+pub fn refused_change(refusal: &ChangeRefusal) -> Status {
+    let error = ApiError::from(refusal);
+    match refusal {
+        ChangeRefusal::WouldLoseQuorum { .. } | ChangeRefusal::Unsafe { .. } => {
+            Status::new(error.code(), format!("{}: {refusal}", error.message()))
+        }
+        ChangeRefusal::MemberNotFound
+        | ChangeRefusal::PeerUrlExists
+        | ChangeRefusal::NotALearner
+        | ChangeRefusal::NotCaughtUp
+        | ChangeRefusal::TooManyLearners
+        | ChangeRefusal::NoVoters => error.into(),
     }
 }
 
@@ -228,6 +261,16 @@ mod tests {
             let says_unknown = error.message().contains("timed out");
             assert_eq!(says_unknown, !failure.is_certainly_not_done(), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_change_that_is_refused_for_its_quorum_is_refused_with_the_numbers() {
+        let refusal = ChangeRefusal::WouldLoseQuorum { needed: 3, of: 4, reachable: 2 };
+        let status = refused_change(&refusal);
+        let text = "etcdserver: unhealthy cluster: would need 3 of 4 votes, 2 are reachable";
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, text));
+        let status = refused_change(&ChangeRefusal::NoVoters);
+        assert_eq!(ApiError::from_message(status.message()), Some(ApiError::MemberNotEnoughStarted));
     }
 
     #[test]

@@ -63,11 +63,7 @@ impl Responder {
     }
 
     /// The answer to MemberList.
-    pub fn member_list<'a>(
-        self,
-        members: impl IntoIterator<Item = &'a store::Member>,
-    ) -> pb::MemberListResponse {
-        let members = members.into_iter().map(member).collect();
+    pub fn member_list(self, members: Vec<pb::Member>) -> pb::MemberListResponse {
         pb::MemberListResponse { header: Some(self.cluster_header()), members }
     }
 }
@@ -119,13 +115,14 @@ impl From<store::KeyValue> for mvccpb::KeyValue {
     }
 }
 
-fn member(member: &store::Member) -> pb::Member {
+/// A member as clients see it; that it only learns is said by the configuration.
+pub fn member(member: &store::Member, is_learner: bool) -> pb::Member {
     pb::Member {
         id: member.id,
         name: member.name.clone(),
         peer_urls: member.peer_urls.clone(),
         client_urls: member.client_urls.clone(),
-        is_learner: member.is_learner,
+        is_learner,
     }
 }
 
@@ -196,9 +193,8 @@ mod tests {
             name: "m2".into(),
             peer_urls: vec!["http://127.0.0.1:2380".into()],
             client_urls: vec!["http://127.0.0.1:2379".into()],
-            is_learner: true,
         };
-        let list = RESPONDER.member_list([&member]);
+        let list = RESPONDER.member_list(vec![super::member(&member, true)]);
         assert_eq!(list.header.map(|header| (header.revision, header.raft_term)), Some((0, 3)));
         let expected = pb::Member {
             id: 2,

@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use tenure_raft::NodeId;
 use tenure_wal::{Disk, DiskFile};
 
+use crate::first_configuration;
+
 const FILE: &str = "identity";
 const TEMPORARY_FILE: &str = "identity.new";
 const MAGIC: &[u8; 8] = b"TENUREID";
@@ -48,7 +50,7 @@ pub enum IdentityError {
     #[error(
         "{path} belongs to member {found_member:x} of cluster {found_cluster:x}, but this is member \
          {member:x} of cluster {cluster:x}: check --data-dir, --name, --initial-cluster and \
-         --initial-cluster-token"
+         --initial-cluster-token, and, if it joined a cluster that existed, say --initial-cluster-state existing"
     )]
     Foreign {
         /// The file.
@@ -120,13 +122,18 @@ pub fn claim<D: Disk>(
             });
         }
         Identity { boot: found.boot + 1, ..found }
-    } else if names.iter().all(|name| name == TEMPORARY_FILE || name == "lock") {
+    } else if names.iter().all(|name| is_before_identity(name)) {
         Identity { cluster_id, member_id, directory_id: new_directory_id, boot: 1 }
     } else {
         return Err(IdentityError::Missing { path });
     };
     write(disk, &identity).map_err(io)?;
     Ok(identity)
+}
+
+/// What may be in a directory that has no identity yet.
+fn is_before_identity(name: &str) -> bool {
+    [TEMPORARY_FILE, "lock", first_configuration::FILE, first_configuration::TEMPORARY_FILE].contains(&name)
 }
 
 /// Whether one of these files is an identity.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, WriteToken};
 use tenure_store::{Rejection, Response, Store};
 
+use crate::member_changes::ChangeRefusal;
 use crate::message::PeerMessage;
 
 /// Names a client's request at the member that took it. The caller counts them.
@@ -198,6 +199,13 @@ pub enum Reply {
         /// This member's term.
         raft_term: u64,
     },
+    /// The members are as was asked for, and this member has applied it.
+    Changed {
+        /// This member's term.
+        raft_term: u64,
+    },
+    /// The members stay as they were.
+    Refused(ChangeRefusal),
     /// It was not answered.
     Failed(Failure),
 }

@@ -1,7 +1,10 @@
-//! What members say to each other: Raft's messages, and writes that a follower passes on.
+//! What members say to each other: Raft's messages, and what a follower passes on to the leader.
 
 use bytes::Bytes;
 use tenure_raft::{Envelope, Term};
+
+use crate::job::RequestId;
+use crate::member_changes::{ChangeAnswer, MemberChange};
 
 /// A message between two members.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,6 +15,10 @@ pub enum PeerMessage {
     Forward(Forward),
     /// Writes that the leader did not take.
     ForwardRefused(ForwardRefused),
+    /// A change of the members, for the leader.
+    ChangeMembers(ChangeMembers),
+    /// What became of it.
+    MembersChanged(MembersChanged),
 }
 
 /// Writes that clients gave to a follower, on their way to the leader.
@@ -52,12 +59,39 @@ pub enum ForwardRefusal {
     Overloaded,
 }
 
+/// A change of the members that a client wants of the sender. Whoever does not lead says nothing to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangeMembers {
+    /// Which start of the sender.
+    pub boot: u64,
+    /// The sender's number for it.
+    pub number: RequestId,
+    /// What shall be.
+    pub change: MemberChange,
+    /// Even if those that answer would be no quorum any more.
+    pub force: bool,
+}
+
+/// The answer to a [`ChangeMembers`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MembersChanged {
+    /// Which start of the receiver.
+    pub boot: u64,
+    /// The receiver's number for the change.
+    pub number: RequestId,
+    /// What became of it.
+    pub answer: ChangeAnswer,
+}
+
 impl PeerMessage {
     /// Whether it may wait behind other large messages; the rest travels in a lane of its own.
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
-            PeerMessage::Forward(_) | PeerMessage::ForwardRefused(_) => true,
+            PeerMessage::Forward(_)
+            | PeerMessage::ForwardRefused(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_) => true,
         }
     }
 }

@@ -9,11 +9,14 @@ pub struct Options {
     pub request_timeout_us: u64,
     /// The question that reads wait for is asked again if the leader has not answered it after this.
     pub read_retry_us: u64,
-    /// A forwarded write is sent again if the leader has neither taken nor refused it after this. It is
-    /// executed once all the same.
+    /// A forwarded write is sent again if the leader has neither taken nor refused it after this, and a change of
+    /// the members is asked for again. It is executed once all the same.
     pub forward_repeat_us: u64,
     /// A write that the leader refused is offered again after this.
     pub forward_retry_us: u64,
+    /// How many members may be learners until somebody promotes them. (etcd's bound; each costs the leader as much
+    /// as a voter.)
+    pub max_learners: usize,
     /// How many requests may wait; more are refused.
     pub max_requests: usize,
     /// The most bytes of forwarded writes in one message (one write may be larger).
@@ -43,6 +46,7 @@ impl Default for Options {
             read_retry_us: 500_000,
             forward_repeat_us: 500_000,
             forward_retry_us: 10_000,
+            max_learners: 1,
             max_requests: 1 << 16,
             max_forward_bytes: 1 << 20,
             max_write_bytes: 8 << 20,

@@ -81,6 +81,16 @@ impl PinnedPeers {
         }
     }
 
+    /// Drops the pins of members that are gone; durable when it returns.
+    pub fn forget<D: Disk>(&mut self, disk: &D, is_gone: impl Fn(NodeId) -> bool) -> io::Result<()> {
+        let mut directories = self.directories.clone();
+        directories.retain(|&member, _| !is_gone(member));
+        if directories.len() < self.directories.len() {
+            self.replace(disk, directories)?;
+        }
+        Ok(())
+    }
+
     /// Pins a member that passed [`PinnedPeers::check`]; durable when it returns.
     pub fn pin<D: Disk>(&mut self, disk: &D, member: NodeId, directory_id: u64) -> io::Result<()> {
         if self.directories.get(&member) == Some(&directory_id) {
@@ -91,6 +101,10 @@ impl PinnedPeers {
         }
         let mut directories = self.directories.clone();
         directories.insert(member, directory_id);
+        self.replace(disk, directories)
+    }
+
+    fn replace<D: Disk>(&mut self, disk: &D, directories: BTreeMap<NodeId, u64>) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(directories.len() * PIN_BYTES + 4);
         for (member, directory_id) in &directories {
             bytes.extend_from_slice(&member.as_u64().to_le_bytes());

@@ -5,15 +5,18 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod members;
 mod writes;
 
 use std::collections::VecDeque;
 
 use tenure_raft::{
-    ChangeError, Configuration, Effect, Entry, EntryId, Node, NodeId, Payload, Restored, RoleKind, Snapshot,
-    Status, Time, TransferError,
+    ChangeError, Configuration, Effect, Entry, EntryId, Event, Node, NodeId, Payload, Restored, RoleKind,
+    Snapshot, Status, Time, TransferError,
 };
-use tenure_store::{Command, Member, Store};
+use tenure_store::{Command, Store};
+
+use self::members::Publication;
 
 use crate::checkpointing::Checkpointing;
 use crate::client_reads::ClientReads;
@@ -22,6 +25,7 @@ use crate::command;
 use crate::forwards::Forwards;
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
+use crate::member_changes::MemberChanges;
 use crate::message::PeerMessage;
 use crate::{Identity, Options};
 
@@ -35,10 +39,12 @@ pub struct Replica {
     writes: ClientWrites,
     reads: ClientReads,
     forwards: Forwards,
+    member_changes: MemberChanges,
     log: LogQueue,
     checkpoint: Checkpointing,
     install: Option<Install>,
     publication: Publication,
+    roster_version: u64,
     next_request: u64,
     now: Time,
     jobs: VecDeque<Job>,
@@ -55,19 +61,13 @@ enum Install {
     Checking { snapshot: Snapshot },
 }
 
-/// What this member wants the others to know of it.
-#[derive(Debug, Default)]
-struct Publication {
-    member: Option<Member>,
-    /// The write that says so, while it is under way.
-    request: Option<RequestId>,
-}
-
 /// Where a member stands, to show.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplicaStatus {
     /// Consensus.
     pub raft: Status,
+    /// The members, as of the last entry applied.
+    pub configuration: Configuration,
     /// The store's revision.
     pub revision: i64,
     /// What the store takes in memory, about.
@@ -103,10 +103,12 @@ impl Replica {
             store,
             reads: ClientReads::default(),
             forwards: Forwards::default(),
+            member_changes: MemberChanges::default(),
             log: LogQueue::default(),
             checkpoint,
             install: None,
             publication: Publication::default(),
+            roster_version: 0,
             next_request: 1,
             now,
             jobs: VecDeque::new(),
@@ -142,11 +144,6 @@ impl Replica {
         self.store.snapshot()
     }
 
-    /// Has the cluster know this member's name and addresses, as soon as and as often as needed.
-    pub fn publish(&mut self, member: Member) {
-        self.publication.member = Some(member);
-    }
-
     /// Hands leadership to `target`, or to the voter that is furthest if none is named.
     pub fn transfer_leadership(&mut self, now: Time, target: Option<NodeId>) -> Result<(), TransferError> {
         self.observe(now);
@@ -159,8 +156,8 @@ impl Replica {
         }
     }
 
-    /// Changes the members, if this one leads: see [`Node::change_membership`]. It is done when the
-    /// configuration is committed.
+    /// Changes the configuration, if this member leads: see [`Node::change_membership`]. It is done when the
+    /// configuration is committed. For clients there is [`Replica::change_members`].
     pub fn change_membership(
         &mut self,
         now: Time,
@@ -184,6 +181,8 @@ impl Replica {
             }
             PeerMessage::Forward(forward) => self.on_forward(from, forward),
             PeerMessage::ForwardRefused(refused) => self.on_forward_refused(&refused),
+            PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
+            PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
         }
     }
 
@@ -198,8 +197,11 @@ impl Replica {
         self.observe(now);
         match message {
             PeerMessage::Forward(forward) => self.on_forward_not_sent(&forward),
-            // The sender of a refused write asks again; Raft repeats what it needs.
-            PeerMessage::ForwardRefused(_) | PeerMessage::Raft(_) => {}
+            // The sender of a refused write, or of a change, asks again; Raft repeats what it needs.
+            PeerMessage::ForwardRefused(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_)
+            | PeerMessage::Raft(_) => {}
         }
     }
 
@@ -218,6 +220,9 @@ impl Replica {
             let failure = if self.node.leader_id().is_none() { Failure::NoLeader } else { Failure::TimedOut };
             self.reply(request, Reply::Failed(failure));
         }
+        for (request, failure) in self.member_changes.expire(self.now) {
+            self.reply(request, Reply::Failed(failure));
+        }
     }
 
     /// When [`Replica::on_time`] is to be called at the latest.
@@ -234,6 +239,7 @@ impl Replica {
             offer,
             repeat,
             self.reads.next_deadline(read_retry_us),
+            self.member_changes.next_deadline(self.node.leader_id().is_some(), forward_repeat_us),
         ];
         deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }
@@ -322,6 +328,7 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
             raft: self.node.status(),
+            configuration: self.applied_configuration().clone(),
             revision: self.store.revision(),
             store_bytes: self.store.size_bytes(),
             pending_writes: self.writes.len(),
@@ -352,11 +359,20 @@ impl Replica {
     /// Makes jobs of what the inputs have left to do.
     fn work(&mut self) {
         self.publish_if_needed();
+        self.introduce_first_members();
+        self.ask_for_changes();
         self.offer_writes();
         self.ask_for_reads();
-        while let Some(effect) = self.node.poll_effect() {
-            self.on_effect(effect);
+        loop {
+            while let Some(effect) = self.node.poll_effect() {
+                self.on_effect(effect);
+            }
+            // What has been applied may allow for the next step.
+            if !self.bring_changes_about() {
+                break;
+            }
         }
+        self.answer_done_changes();
         self.serve_reads();
         self.checkpoint_if_due();
         self.give_log_work();
@@ -387,7 +403,12 @@ impl Replica {
                 self.install = Some(Install::Checking { snapshot: snapshot.clone() });
                 self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot }));
             }
-            Effect::Event(event) => self.jobs.push_back(Job::Event(event)),
+            Effect::Event(event) => {
+                if let Event::ConfigurationChanged { .. } = event {
+                    self.roster_version += 1;
+                }
+                self.jobs.push_back(Job::Event(event));
+            }
         }
     }
 
@@ -406,8 +427,13 @@ impl Replica {
     fn apply_entry(&mut self, entry: &Entry) {
         let index = entry.id.index.0;
         match &entry.payload {
-            Payload::Empty | Payload::Configuration(_) => {
+            Payload::Empty => {
                 self.store.apply_nothing(index);
+                let _ = self.writes.on_applied(self.now, entry.id.term, None);
+            }
+            Payload::Configuration(configuration) => {
+                self.store.apply_removal(index, &self.removed_by(entry.id.index, configuration));
+                self.roster_version += 1;
                 let _ = self.writes.on_applied(self.now, entry.id.term, None);
             }
             Payload::Command(bytes) => {
@@ -416,6 +442,9 @@ impl Replica {
                 let (origin, command) =
                     command::decode(bytes).expect("a committed command is known to every member");
                 let applied = self.store.apply(index, &command);
+                if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
+                    self.roster_version += 1;
+                }
                 if let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) {
                     let raft_term = self.node.current_term().0;
                     let (result, revision) = (applied.result, applied.revision);
@@ -423,6 +452,15 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Who is no member any more with the configuration at `index`. While it is joint, nobody has left yet.
+    fn removed_by(&self, index: tenure_raft::Index, configuration: &Configuration) -> Vec<u64> {
+        if configuration.is_joint() {
+            return Vec::new();
+        }
+        let before = self.node.log().configuration_at(index.previous()).members();
+        before.filter(|&id| !configuration.is_member(id)).map(NodeId::as_u64).collect()
     }
 
     // ---- Reads --------------------------------------------------------------------------------------
@@ -508,27 +546,10 @@ impl Replica {
         let last_included = snapshot.last_included;
         self.store = store;
         self.checkpoint.install(&self.store);
+        self.roster_version += 1;
         self.node.on_snapshot_installed(self.now, last_included);
         for request in self.writes.on_snapshot_installed(last_included.term) {
             self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));
-        }
-    }
-
-    // ---- Publication --------------------------------------------------------------------------------
-
-    fn publish_if_needed(&mut self) {
-        let Some(member) = &self.publication.member else { return };
-        if self.publication.request.is_some() || self.node.leader_id().is_none() {
-            return;
-        }
-        if self.store.members().any(|known| known == member) {
-            return;
-        }
-        let command = Command::PublishMember(member.clone());
-        let request = self.next_request();
-        // If too much waits, there will be another occasion.
-        if self.take_write(request, &command).is_ok() {
-            self.publication.request = Some(request);
         }
     }
 }

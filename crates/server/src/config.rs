@@ -35,6 +35,10 @@ pub struct Config {
     pub initial_cluster: BTreeMap<String, Vec<Url>>,
     /// Tells apart clusters that would otherwise have the same ids.
     pub initial_cluster_token: String,
+    /// Whether the cluster exists already, and knows this member: then it is joined, not made.
+    pub is_cluster_existing: bool,
+    /// How many learners there may be that wait for somebody to promote them.
+    pub max_learners: usize,
     /// How often a leader makes itself heard, in milliseconds.
     pub heartbeat_interval_ms: u64,
     /// How long a follower waits for the leader, in milliseconds.
@@ -190,12 +194,12 @@ impl Config {
         self.initial_cluster.iter().map(|(name, urls)| (id(urls), name.clone())).collect()
     }
 
-    /// This member's id.
+    /// This member's id in a new cluster.
     pub fn member_id(&self) -> NodeId {
         member_id(&self.initial_advertise_peer_urls, &self.initial_cluster_token)
     }
 
-    /// The cluster's id: the same on every member without a word exchanged, as in etcd.
+    /// A new cluster's id: the same on every member without a word exchanged, as in etcd.
     pub fn cluster_id(&self) -> u64 {
         let mut hash = Sha1::new();
         for id in self.first_members().keys() {

@@ -6,18 +6,22 @@
 //! together go into one append.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tenure_raft::{NodeId, Time, TransferError};
 use tenure_replica::{
-    CheckpointDone, CheckpointJob, Job, LogDone, LogJob, PeerMessage, Replica, ReplicaStatus, Reply,
-    RequestId,
+    CheckpointDone, CheckpointJob, Job, LogDone, LogJob, MemberChange, PeerMessage, Replica, ReplicaStatus,
+    Reply, RequestId,
 };
 use tenure_store::{Command, Member, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
+use crate::gate::Gate;
 use crate::metrics::Metrics;
-use crate::peer::PeerQueues;
+use crate::peer::{FAREWELL, Peers};
+use crate::roster::Roster;
+use crate::url::Url;
 use crate::workers::Worker;
 
 /// How many inputs may wait.
@@ -35,6 +39,10 @@ pub(crate) enum Input {
     State { reply: oneshot::Sender<(Snapshot, ReplicaStatus)> },
     /// Hand leadership over.
     Transfer { target: Option<NodeId>, reply: oneshot::Sender<Result<(), TransferError>> },
+    /// A client's change of the members.
+    ChangeMembers { change: MemberChange, force: bool, reply: oneshot::Sender<Reply> },
+    /// A peer has said where it is reached.
+    Heard { peer: NodeId, urls: Vec<Url> },
     /// Messages of a peer.
     Peer { from: NodeId, messages: Vec<PeerMessage> },
     /// The connection to a peer broke.
@@ -46,9 +54,18 @@ pub(crate) enum Input {
     /// The checkpoints' thread has done a job.
     CheckpointDone(CheckpointDone),
     /// Something broke that this member cannot go on without.
-    Fatal(String),
+    Fatal(Stop),
     /// The last input: the member stops.
     Stop,
+}
+
+/// Why a member cannot go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// The cluster goes on without it.
+    Removed,
+    /// Something that it needs has failed.
+    Failed(String),
 }
 
 /// What everyone may know of the member at any time.
@@ -57,6 +74,8 @@ pub(crate) struct Leadership {
     pub(crate) leader_id: Option<NodeId>,
     pub(crate) raft_term: u64,
     pub(crate) is_leader: bool,
+    /// It has no vote: it may be behind, and serves nothing that has to be up to date.
+    pub(crate) is_learner: bool,
 }
 
 /// What the core needs of its surroundings.
@@ -65,7 +84,11 @@ pub(crate) struct Surroundings {
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) log: Worker<LogJob>,
     pub(crate) checkpoints: Worker<CheckpointJob>,
-    pub(crate) peers: PeerQueues,
+    pub(crate) inputs_of_core: mpsc::Sender<Input>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) peers: Peers,
+    /// The members that were known at the start.
+    pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) metrics: Metrics,
 }
@@ -75,6 +98,10 @@ struct Core {
     surroundings: Surroundings,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     alarm: Alarm,
+    /// Of what the gate and the peers know.
+    roster_version: Option<u64>,
+    /// It knows that it was removed, and is about to stop.
+    is_leaving: bool,
 }
 
 /// Runs the member until it is told to stop; an error is why it had to.
@@ -82,9 +109,17 @@ pub(crate) async fn run(
     mut replica: Replica,
     member: Member,
     surroundings: Surroundings,
-) -> Result<(), String> {
+) -> Result<(), Stop> {
     replica.publish(member);
-    let mut core = Core { replica, surroundings, replies: BTreeMap::new(), alarm: Alarm::new() };
+    replica.introduce(surroundings.first_members.values().cloned().collect());
+    let mut core = Core {
+        replica,
+        surroundings,
+        replies: BTreeMap::new(),
+        alarm: Alarm::new(),
+        roster_version: None,
+        is_leaving: false,
+    };
     let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
     loop {
         core.do_jobs();
@@ -136,6 +171,14 @@ impl Core {
             Input::Transfer { target, reply } => {
                 let _ = reply.send(self.replica.transfer_leadership(now, target));
             }
+            Input::ChangeMembers { change, force, reply } => {
+                let request = self.replica.change_members(now, change, force);
+                self.replies.insert(request, reply);
+            }
+            Input::Heard { peer, urls } => {
+                self.surroundings.peers.hear(peer, urls);
+                self.roster_version = None;
+            }
             Input::Peer { from, messages } => {
                 for message in messages {
                     self.replica.on_peer(now, from, message);
@@ -173,6 +216,43 @@ impl Core {
             }
         }
         self.show();
+        self.know_members();
+    }
+
+    /// Lets the gate and the senders know of members that came, went, or moved.
+    fn know_members(&mut self) {
+        let version = self.replica.roster_version();
+        if self.roster_version == Some(version) {
+            return;
+        }
+        self.roster_version = Some(version);
+        let Surroundings { gate, peers, first_members, inputs_of_core, .. } = &mut self.surroundings;
+        let mut roster = Roster::of(&self.replica, first_members);
+        if roster.members.is_empty() {
+            // It joins, and has no log yet.
+            roster = Roster::told(first_members, self.replica.node().configuration());
+        }
+        peers.update(self.replica.node().id(), &roster);
+        gate.update(roster);
+        tokio::task::spawn_blocking({
+            let (gate, inputs) = (gate.clone(), inputs_of_core.clone());
+            move || {
+                if let Err(error) = gate.forget_removed() {
+                    let why = format!("a removed peer cannot be forgotten: {error}");
+                    // A member that stops already needs no other reason.
+                    let _ = inputs.blocking_send(Input::Fatal(Stop::Failed(why)));
+                }
+            }
+        });
+        if self.replica.is_removed() && !self.is_leaving {
+            self.is_leaving = true;
+            let inputs = inputs_of_core.clone();
+            tokio::spawn(async move {
+                // Who asked for it is to be answered.
+                tokio::time::sleep(FAREWELL).await;
+                let _ = inputs.send(Input::Fatal(Stop::Removed)).await;
+            });
+        }
     }
 
     /// Lets the others see where the member stands.
@@ -183,6 +263,7 @@ impl Core {
             leader_id,
             raft_term: node.current_term().0,
             is_leader: leader_id == Some(node.id()),
+            is_learner: !node.configuration().is_voter(node.id()),
         };
         self.surroundings.leadership.send_if_modified(|shown| {
             let changed = *shown != leadership;

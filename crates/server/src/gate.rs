@@ -1,20 +1,31 @@
 //! Who may speak at the peer port: members of this cluster, from the data directory they were met with.
+//!
+//! Who is no member *here* may be one already, or still, elsewhere: this member can be behind, and then it is by
+//! hearing the others that it catches up (thesis §4.2.2). So only who was removed, by a configuration that is
+//! committed and applied, is turned away; it is told, and stops.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION};
+use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Members, PROTOCOL_VERSION};
 use tenure_raft::NodeId;
 use tenure_replica::Identity;
 use tenure_replica::peers::{DirectoryChanged, PinnedPeers};
 use tenure_wal::RealDisk;
+use tokio::sync::watch;
+
+use crate::core::Stop;
+use crate::roster::Roster;
 
 /// Checks handshakes. Not on the path of any message after the first.
 pub(crate) struct Gate {
     identity: Identity,
-    peers: BTreeSet<NodeId>,
+    /// What peers are told where this member is reached, as long as the cluster knows nothing else.
+    own_peer_urls: Vec<String>,
     known: Mutex<Known>,
+    /// Who was removed, for those who wait for it.
+    removed: watch::Sender<BTreeSet<NodeId>>,
 }
 
 /// Why a peer is not let in. The second is no fault of its own: it must not be told that it lost its disk.
@@ -29,6 +40,7 @@ pub(crate) enum MeetError {
 }
 
 struct Known {
+    roster: Roster,
     disk: RealDisk,
     pins: PinnedPeers,
     /// Who no longer knows our data directory.
@@ -39,12 +51,50 @@ impl Gate {
     /// A gate for the peers of the member of `identity`; `disk` keeps the pins.
     pub(crate) fn new(
         identity: Identity,
-        peers: BTreeSet<NodeId>,
+        own_peer_urls: Vec<String>,
+        roster: Roster,
         disk: RealDisk,
         pins: PinnedPeers,
     ) -> Gate {
-        let known = Mutex::new(Known { disk, pins, disowned_by: BTreeSet::new() });
-        Gate { identity, peers, known }
+        let known = Mutex::new(Known { roster, disk, pins, disowned_by: BTreeSet::new() });
+        Gate { identity, own_peer_urls, known, removed: watch::Sender::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The members are these now.
+    pub(crate) fn update(&self, roster: Roster) {
+        self.removed.send_if_modified(|removed| {
+            let is_news = *removed != roster.removed;
+            removed.clone_from(&roster.removed);
+            is_news
+        });
+        self.known().roster = roster;
+    }
+
+    /// Drops what was pinned of members that were removed. Waits for the disk, if there is something to drop.
+    pub(crate) fn forget_removed(&self) -> io::Result<()> {
+        let mut known = self.known();
+        let Known { roster, disk, pins, .. } = &mut *known;
+        pins.forget(disk, |member| roster.removed.contains(&member))
+    }
+
+    /// Whether a member was removed.
+    pub(crate) fn is_removed(&self, member: NodeId) -> bool {
+        self.known().roster.removed.contains(&member)
+    }
+
+    /// Resolves when a member has been removed.
+    pub(crate) async fn removed(&self, member: NodeId) {
+        // The sender is part of this gate.
+        let _ = self.removed.subscribe().wait_for(|removed| removed.contains(&member)).await;
+    }
+
+    /// What a server that is about to join is told.
+    pub(crate) fn members(&self) -> Members {
+        self.known().roster.answer(self.identity.cluster_id)
     }
 
     /// What we say to a peer first.
@@ -56,7 +106,16 @@ impl Gate {
             to,
             directory_id: self.identity.directory_id,
             lane,
+            peer_urls: self.peer_urls(),
         }
+    }
+
+    /// Where this member is reached: what the cluster knows is newer than any flag.
+    fn peer_urls(&self) -> Vec<String> {
+        let known = self.known();
+        let own = known.roster.members.get(&self.identity.member_id);
+        own.filter(|own| !own.peer_urls.is_empty())
+            .map_or_else(|| self.own_peer_urls.clone(), |own| own.peer_urls.clone())
     }
 
     /// What we say to who says this to us. An error is our own disk's.
@@ -78,9 +137,9 @@ impl Gate {
             let detail = format!("this is member {:x}, not {theirs:x}", member_id.as_u64());
             return refuse(HandshakeRefusal::Member, detail);
         }
-        if !self.peers.contains(&handshake.from) {
-            let detail = format!("member {:x} is not in the cluster", handshake.from.as_u64());
-            return refuse(HandshakeRefusal::UnknownSender, detail);
+        if self.is_removed(handshake.from) {
+            let detail = format!("member {:x} was removed from the cluster", handshake.from.as_u64());
+            return refuse(HandshakeRefusal::Removed, detail);
         }
         match self.meet(handshake.from, handshake.directory_id) {
             Ok(()) => Ok(HandshakeReply::Accepted { directory_id }),
@@ -92,22 +151,36 @@ impl Gate {
     /// A peer shows its data directory: it must be the one it was met with; the first one is pinned.
     /// Waits for the disk then, which happens once for each peer that there ever is.
     pub(crate) fn meet(&self, peer: NodeId, directory_id: u64) -> Result<(), MeetError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { disk, pins, .. } = &mut *known;
+        let mut known = self.known();
+        let Known { roster, disk, pins, .. } = &mut *known;
         pins.check(peer, directory_id)?;
+        let Some(member) = roster.members.get(&peer) else {
+            // A stranger must not fill the file; once it is known to be a member it will be pinned.
+            return Ok(());
+        };
+        if let Some(pinned) = member.directory_id.filter(|&pinned| pinned != directory_id) {
+            // The others have met it, and it has said so in the log.
+            let (member, found) = (peer.as_u64(), directory_id);
+            return Err(DirectoryChanged { member, pinned, found }.into());
+        }
         Ok(pins.pin(disk, peer, directory_id)?)
     }
 
     /// A peer refused us. Returns why this member must stop, if it must: most of the others know it with
     /// another data directory, so what it acknowledged is lost.
-    pub(crate) fn on_refused(&self, peer: NodeId, reason: HandshakeRefusal, detail: &str) -> Option<String> {
-        if reason != HandshakeRefusal::Directory {
-            return None;
+    pub(crate) fn on_refused(&self, peer: NodeId, reason: HandshakeRefusal, detail: &str) -> Option<Stop> {
+        match reason {
+            // One that knows is enough: it has applied it, so it is committed.
+            HandshakeRefusal::Removed => Some(Stop::Removed),
+            HandshakeRefusal::Directory => {
+                let mut known = self.known();
+                known.disowned_by.insert(peer);
+                let peers = known.roster.members.keys().filter(|&&id| id != self.identity.member_id).count();
+                let is_most = known.disowned_by.len() * 2 > peers;
+                is_most.then(|| Stop::Failed(format!("the other members turned this one away: {detail}")))
+            }
+            HandshakeRefusal::ProtocolVersion | HandshakeRefusal::Cluster | HandshakeRefusal::Member => None,
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.disowned_by.insert(peer);
-        let is_most = known.disowned_by.len() * 2 > self.peers.len();
-        is_most.then(|| format!("the other members turned this one away: {detail}"))
     }
 }
 

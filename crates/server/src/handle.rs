@@ -1,15 +1,16 @@
 //! How the services reach the core: one message there, one answer back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tenure_api::error::refused_change;
 use tenure_api::{ApiError, Responder};
 use tenure_raft::{NodeId, TransferError};
-use tenure_replica::{Identity, ReplicaStatus, Reply};
-use tenure_store::{Command, Limits, Rejection, Response, Snapshot};
+use tenure_replica::{Identity, MemberChange, ReplicaStatus, Reply};
+use tenure_store::{Command, Limits, Member, Rejection, Response, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
-use crate::cluster::Members;
 use crate::core::{Input, Leadership};
 use crate::metrics::Metrics;
 
@@ -25,7 +26,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
     pub(crate) max_request_bytes: usize,
-    pub(crate) members: Members,
+    /// The members that were known at the start.
+    pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
 }
@@ -49,7 +51,9 @@ impl Handle {
                 Ok(Executed { result, revision, responder: self.responder(raft_term) })
             }
             Reply::Failed(failure) => Err(failure.into()),
-            Reply::Read { .. } => panic!("a write is answered as a write"),
+            Reply::Read { .. } | Reply::Changed { .. } | Reply::Refused(_) => {
+                panic!("a write is answered as a write")
+            }
         }
     }
 
@@ -58,7 +62,23 @@ impl Handle {
         match self.ask(|reply| Input::Read { reply }).await? {
             Reply::Read { state, raft_term } => Ok((state, self.responder(raft_term))),
             Reply::Failed(failure) => Err(failure.into()),
-            Reply::Applied { .. } => panic!("a read is answered as a read"),
+            Reply::Applied { .. } | Reply::Changed { .. } | Reply::Refused(_) => {
+                panic!("a read is answered as a read")
+            }
+        }
+    }
+
+    /// Has the cluster change its members.
+    pub(crate) async fn change_members(
+        &self,
+        change: MemberChange,
+        force: bool,
+    ) -> Result<Responder, Status> {
+        match self.ask(|reply| Input::ChangeMembers { change, force, reply }).await? {
+            Reply::Changed { raft_term } => Ok(self.responder(raft_term)),
+            Reply::Refused(why) => Err(refused_change(&why)),
+            Reply::Failed(failure) => Err(ApiError::from(failure).into()),
+            Reply::Applied { .. } | Reply::Read { .. } => panic!("a change is answered as a change"),
         }
     }
 
@@ -87,9 +107,17 @@ impl Handle {
         self.responder(raft_term)
     }
 
-    /// What etcd checks before every call: that the client's metadata can be read, and that there is a
-    /// leader if it wants one.
+    /// What etcd checks before every call: that this member is no learner, that the client's metadata can be
+    /// read, and that there is a leader if it wants one.
     pub(crate) fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if self.shared.leadership.borrow().is_learner {
+            return Err(ApiError::NotSupportedForLearner.into());
+        }
+        self.admit_at_learner(request)
+    }
+
+    /// The same for the few calls that a learner answers, too.
+    pub(crate) fn admit_at_learner<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let metadata = request.metadata();
         if let Some(version) = metadata.get("client-api-version")
             && std::str::from_utf8(version.as_bytes()).is_err()

@@ -60,7 +60,11 @@ struct Header {
 #[tonic::async_trait]
 impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        self.handle.admit(&request)?;
+        if request.get_ref().serializable {
+            self.handle.admit_at_learner(&request)?;
+        } else {
+            self.handle.admit(&request)?;
+        }
         let request = request.into_inner();
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);

@@ -35,7 +35,7 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        self.handle.admit(&request)?;
+        self.handle.admit_at_learner(&request)?;
         let (state, status) = self.handle.state().await?;
         let raft_term = status.raft.hard_state.current_term.0;
         let errors = if status.raft.leader_id.is_none() { vec![NO_LEADER.to_owned()] } else { Vec::new() };
@@ -49,7 +49,7 @@ impl Maintenance for MaintenanceService {
             raft_term,
             raft_applied_index: status.raft.last_applied.0,
             errors,
-            is_learner: false,
+            is_learner: self.handle.shared.leadership.borrow().is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: DEFAULT_QUOTA_BYTES,
             downgrade_info: Some(pb::DowngradeInfo::default()),

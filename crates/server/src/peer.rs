@@ -16,19 +16,20 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tenure_api::peer::{
-    Frame, FrameDecoder, Handshake, HandshakeReply, Lane, decode_frame, encode_frame, encode_handshake,
-    encode_handshake_reply,
+    Frame, FrameDecoder, Handshake, HandshakeReply, Lane, PROTOCOL_VERSION, decode_frame, encode_frame,
+    encode_handshake, encode_handshake_reply, encode_members,
 };
 use tenure_raft::NodeId;
 use tenure_replica::PeerMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::core::Input;
+use crate::core::{Input, Stop};
 use crate::gate::{Gate, MeetError};
+use crate::roster::Roster;
 use crate::url::Url;
 
 /// How many messages may wait for one peer in one lane.
@@ -53,53 +54,101 @@ const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest.
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
-/// The queues of the messages to each peer.
-pub(crate) struct PeerQueues {
-    queues: BTreeMap<(NodeId, Lane), mpsc::Sender<PeerMessage>>,
+/// How many peers are remembered for what only they say: where they are reached.
+const MAX_SAID: usize = 16;
+/// How long a member that was removed may go on listening and speaking: it is to hear of it, and to say farewell.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The senders to all peers, and the queues of what they have to send.
+pub(crate) struct Peers {
+    gate: Arc<Gate>,
+    inputs: mpsc::Sender<Input>,
+    known: BTreeMap<NodeId, Peer>,
+    /// What peers say where they are reached, the newest last: they may know better, or be known to nobody else.
+    said: VecDeque<(NodeId, Vec<Url>)>,
+    /// End with this.
+    tasks: JoinSet<()>,
 }
 
-impl PeerQueues {
+/// One peer: its queues, and where it is reached.
+struct Peer {
+    urgent: mpsc::Sender<PeerMessage>,
+    bulk: mpsc::Sender<PeerMessage>,
+    urls: watch::Sender<Vec<Url>>,
+}
+
+impl Peers {
+    pub(crate) fn new(gate: Arc<Gate>, inputs: mpsc::Sender<Input>) -> Peers {
+        Peers { gate, inputs, known: BTreeMap::new(), said: VecDeque::new(), tasks: JoinSet::new() }
+    }
+
     /// Puts a message into its queue, and gives it back if that is full, which consensus bears.
     pub(crate) fn send(&self, to: NodeId, message: PeerMessage) -> Option<PeerMessage> {
         let lane = Lane::of(&message);
-        let Some(queue) = self.queues.get(&(to, lane)) else { return Some(message) };
+        let Some(peer) = self.known.get(&to) else { return Some(message) };
+        let queue = match lane {
+            Lane::Urgent => &peer.urgent,
+            Lane::Bulk => &peer.bulk,
+        };
         let error = queue.try_send(message).err()?;
         tracing::debug!(peer = %to, ?lane, "the queue is full: a message is dropped");
         Some(error.into_inner())
     }
-}
 
-/// Starts the senders to all peers.
-pub(crate) fn start_senders(
-    peers: &BTreeMap<NodeId, Vec<Url>>,
-    gate: &Arc<Gate>,
-    inputs: &mpsc::Sender<Input>,
-    tasks: &mut JoinSet<()>,
-) -> PeerQueues {
-    let mut queues = BTreeMap::new();
-    for (&peer, urls) in peers {
-        for lane in [Lane::Urgent, Lane::Bulk] {
-            let (queue, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
-            let sender = Sender {
-                peer,
-                lane,
-                urls: urls.clone(),
-                gate: gate.clone(),
-                inputs: inputs.clone(),
-                messages,
+    /// A peer has said where it is reached.
+    pub(crate) fn hear(&mut self, peer: NodeId, urls: Vec<Url>) {
+        self.said.retain(|(known, _)| *known != peer);
+        if self.said.len() == MAX_SAID {
+            self.said.pop_front();
+        }
+        self.said.push_back((peer, urls));
+    }
+
+    /// Goes by what is known of the members now: some may have come, gone, or moved.
+    pub(crate) fn update(&mut self, own_id: NodeId, roster: &Roster) {
+        let mut wanted: BTreeMap<NodeId, Vec<Url>> = BTreeMap::new();
+        for (&id, member) in &roster.members {
+            wanted.insert(id, member.peer_urls.iter().filter_map(|url| url.parse().ok()).collect());
+        }
+        for (id, urls) in &self.said {
+            let known = wanted.entry(*id).or_default();
+            let new: Vec<Url> = urls.iter().filter(|url| !known.contains(url)).cloned().collect();
+            known.extend(new);
+        }
+        wanted.retain(|id, urls| *id != own_id && !roster.removed.contains(id) && !urls.is_empty());
+        // Whose queues are dropped is still sent what is in them.
+        self.known.retain(|id, _| wanted.contains_key(id));
+        for (id, urls) in wanted {
+            let Some(peer) = self.known.get(&id) else {
+                let peer = self.start(id, urls);
+                self.known.insert(id, peer);
+                continue;
             };
-            tasks.spawn(sender.run());
-            queues.insert((peer, lane), queue);
+            peer.urls.send_if_modified(|known| {
+                let has_moved = *known != urls;
+                *known = urls;
+                has_moved
+            });
         }
     }
-    PeerQueues { queues }
+
+    fn start(&mut self, peer: NodeId, urls: Vec<Url>) -> Peer {
+        let (urls, known_urls) = watch::channel(urls);
+        let mut lane = |lane| {
+            let (queue, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
+            let (gate, inputs, urls) = (self.gate.clone(), self.inputs.clone(), known_urls.clone());
+            self.tasks.spawn(Sender { peer, lane, urls, gate, inputs, messages }.run());
+            queue
+        };
+        Peer { urgent: lane(Lane::Urgent), bulk: lane(Lane::Bulk), urls }
+    }
 }
 
 /// One lane to one peer.
 struct Sender {
     peer: NodeId,
     lane: Lane,
-    urls: Vec<Url>,
+    urls: watch::Receiver<Vec<Url>>,
     gate: Arc<Gate>,
     inputs: mpsc::Sender<Input>,
     messages: mpsc::Receiver<PeerMessage>,
@@ -110,8 +159,11 @@ impl Sender {
         let mut retry = FIRST_RETRY;
         let mut complained = false;
         for attempt in 0.. {
-            let url = &self.urls[attempt % self.urls.len()];
-            match self.connect(url).await {
+            let url = {
+                let urls = self.urls.borrow();
+                urls[attempt % urls.len()].clone()
+            };
+            match self.connect(&url).await {
                 Ok(stream) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %url, "connected");
                     (retry, complained) = (FIRST_RETRY, false);
@@ -152,13 +204,16 @@ impl Sender {
                     }
                 }
                 Frame::HandshakeReply(HandshakeReply::Refused { reason, detail }) => {
-                    if let Some(why) = self.gate.on_refused(self.peer, reason, &detail) {
+                    if let Some(stop) = self.gate.on_refused(self.peer, reason, &detail) {
                         // Nobody reads the answer of a member that is about to stop.
-                        let _ = self.inputs.send(Input::Fatal(why)).await;
+                        let _ = self.inputs.send(Input::Fatal(stop)).await;
                     }
                     Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
                 }
-                Frame::Handshake(_) | Frame::Message(_) => Err(invalid("no answer to the handshake")),
+                Frame::Handshake(_)
+                | Frame::Message(_)
+                | Frame::MembersRequest { .. }
+                | Frame::Members(_) => Err(invalid("no answer to the handshake")),
             }
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await {
@@ -200,7 +255,12 @@ impl Sender {
                         return false;
                     }
                 }
-                Ok(Some(PeerMessage::Raft(_) | PeerMessage::ForwardRefused(_))) => {}
+                Ok(Some(
+                    PeerMessage::Raft(_)
+                    | PeerMessage::ForwardRefused(_)
+                    | PeerMessage::ChangeMembers(_)
+                    | PeerMessage::MembersChanged(_),
+                )) => {}
             }
         }
     }
@@ -273,7 +333,7 @@ pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc:
             },
             Some(greeted) = greetings.join_next() => match greeted {
                 Ok(Some(connection)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(connection.receive(inputs.clone()));
+                    connections.spawn(connection.receive(gate.clone(), inputs.clone()));
                 }
                 // One of more than members need, one that was turned away, one that was sent away.
                 Ok(_) | Err(_) => {}
@@ -293,7 +353,10 @@ async fn greet(
     let mut decoder = FrameDecoder::new();
     let handshake = shake_hands(&mut stream, &mut decoder, &gate, &inputs);
     let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(handshake)) => return Some(Connection { stream, decoder, address, from: handshake.from }),
+        Ok(Ok(Some(handshake))) => {
+            return Some(Connection { stream, decoder, address, from: handshake.from });
+        }
+        Ok(Ok(None)) => return None,
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"),
     };
@@ -315,26 +378,48 @@ struct Connection {
 
 impl Connection {
     /// Reads the peer's messages until it is gone.
-    async fn receive(mut self, inputs: mpsc::Sender<Input>) {
-        if let Err(error) = read_messages(&mut self.stream, &mut self.decoder, self.from, &inputs).await {
-            warn_of(self.address, &error);
+    async fn receive(mut self, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
+        let messages = read_messages(&mut self.stream, &mut self.decoder, self.from, &inputs);
+        tokio::select! {
+            result = messages => if let Err(error) = result {
+                warn_of(self.address, &error);
+            },
+            // When it connects again it is told.
+            () = removed(&gate, self.from) => {}
         }
         // A member that stops has nobody left to tell.
         let _ = inputs.send(Input::Unreachable { peer: self.from }).await;
     }
 }
 
-/// Lets the other side say who it is, and answers.
+/// Resolves some time after a member was removed.
+async fn removed(gate: &Gate, member: NodeId) {
+    gate.removed(member).await;
+    tokio::time::sleep(FAREWELL).await;
+}
+
+/// Lets the other side say who it is, and answers. None if it only wanted to know who the members are.
 async fn shake_hands(
     stream: &mut TcpStream,
     decoder: &mut FrameDecoder,
     gate: &Gate,
     inputs: &mpsc::Sender<Input>,
-) -> io::Result<Handshake> {
+) -> io::Result<Option<Handshake>> {
     prepare(stream)?;
-    let frame = read_frame(stream, decoder).await?;
-    let Frame::Handshake(handshake) = decode_frame(frame).map_err(invalid)? else {
-        return Err(invalid("no handshake"));
+    let handshake = match decode_frame(read_frame(stream, decoder).await?).map_err(invalid)? {
+        Frame::Handshake(handshake) => handshake,
+        Frame::MembersRequest { protocol_version: PROTOCOL_VERSION } => {
+            let mut out = BytesMut::new();
+            encode_members(&gate.members(), &mut out).map_err(invalid)?;
+            stream.write_all(&out).await?;
+            return Ok(None);
+        }
+        Frame::MembersRequest { protocol_version } => {
+            return Err(invalid(format!("peer protocol version {protocol_version}")));
+        }
+        Frame::HandshakeReply(_) | Frame::Message(_) | Frame::Members(_) => {
+            return Err(invalid("no handshake"));
+        }
     };
     let reply = match gate.answer(&handshake) {
         Ok(reply) => reply,
@@ -346,7 +431,10 @@ async fn shake_hands(
     match reply {
         HandshakeReply::Accepted { .. } => {
             decoder.accept_messages();
-            Ok(handshake)
+            let urls = handshake.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
+            // A member that stops needs to know it no more.
+            let _ = inputs.send(Input::Heard { peer: handshake.from, urls }).await;
+            Ok(Some(handshake))
         }
         HandshakeReply::Refused { detail, .. } => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
@@ -358,7 +446,7 @@ async fn shake_hands(
 async fn not_let_in(error: MeetError, inputs: &mpsc::Sender<Input>) -> io::Error {
     if let MeetError::Disk(_) = error {
         // A member that stops already needs no other reason.
-        let _ = inputs.send(Input::Fatal(error.to_string())).await;
+        let _ = inputs.send(Input::Fatal(Stop::Failed(error.to_string()))).await;
     }
     io::Error::new(io::ErrorKind::PermissionDenied, error)
 }
@@ -374,7 +462,10 @@ async fn read_messages(
         while let Some(frame) = decoder.next_frame().map_err(invalid)? {
             match decode_frame(frame).map_err(invalid)? {
                 Frame::Message(message) => messages.push(message),
-                Frame::Handshake(_) | Frame::HandshakeReply(_) => return Err(invalid("a second handshake")),
+                Frame::Handshake(_)
+                | Frame::HandshakeReply(_)
+                | Frame::MembersRequest { .. }
+                | Frame::Members(_) => return Err(invalid("a second handshake")),
             }
         }
         if !messages.is_empty() && inputs.send(Input::Peer { from, messages }).await.is_err() {
@@ -387,7 +478,7 @@ async fn read_messages(
     }
 }
 
-async fn read_frame(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> io::Result<Bytes> {
+pub(crate) async fn read_frame(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> io::Result<Bytes> {
     loop {
         if let Some(frame) = decoder.next_frame().map_err(invalid)? {
             return Ok(frame);
@@ -398,6 +489,6 @@ async fn read_frame(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> io::R
     }
 }
 
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(crate) fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -15,25 +15,29 @@ use hyper_util::service::TowerToHyperService;
 use tenure_api::pb::etcdserverpb::cluster_server::ClusterServer;
 use tenure_api::pb::etcdserverpb::kv_server::KvServer;
 use tenure_api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
-use tenure_raft::{Configuration, NodeId};
-use tenure_replica::identity::{self, IdentityError};
+use tenure_raft::Configuration;
+use tenure_replica::first_configuration;
+use tenure_replica::identity::{self, Identity, IdentityError};
 use tenure_replica::peers::PinnedPeers;
 use tenure_replica::{Options, RecoveryError, Start, Started, prepare_log};
-use tenure_store::Limits;
+use tenure_store::{Limits, Member};
 use tenure_wal::{RealDisk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::clock::Clock;
-use crate::cluster::{ClusterService, Members, own_member};
+use crate::cluster::{ClusterService, first_members, own_member};
 use crate::config::{COMMAND_SLACK_BYTES, Config, ConfigError};
-use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Surroundings};
+use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Stop, Surroundings};
 use crate::gate::Gate;
 use crate::handle::{Handle, Shared};
+use crate::joining::{self, Place};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::roster::Roster;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::Ended;
@@ -93,6 +97,18 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The cluster that is to be joined does not know this member, or cannot be asked.
+    #[error("{0}")]
+    Join(String),
+    /// The member was removed from the cluster: there is nothing that it could go on with.
+    #[error(
+        "this member has been permanently removed from the cluster; its data in {data_dir} is of no more use, and \
+         must be removed before a new member can begin there"
+    )]
+    Removed {
+        /// Where the data is.
+        data_dir: PathBuf,
+    },
     /// The member ran, and could not go on.
     #[error("{0}")]
     Stopped(String),
@@ -104,7 +120,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let clock = Clock::start();
     let peer_listeners = listen(&config.listen_peer_urls, "peers", "listen-peer-urls").await?;
     let client_listeners = listen(&config.listen_client_urls, "clients", "listen-client-urls").await?;
-    let Opened { started, gate, member_disk_id } = open(&config, clock)?;
+    let place = find_place(&config).await.map_err(ServeError::Join)?;
+    let first_members = place.as_ref().map_or_else(|| first_members(&config), |place| place.members.clone());
+    let Opened { started, gate, member_disk_id } = open(&config, place.as_ref(), &first_members, clock)?;
     let Started { replica, log, checkpoints, torn_tail } = started;
     let identity = *replica.identity();
     if let Some(torn) = torn_tail {
@@ -119,23 +137,32 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let checkpoints = workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
 
     let mut tasks = JoinSet::new();
-    let peer_urls = peer_urls(&config);
-    let peers = peer::start_senders(&peer_urls, &gate, &inputs, &mut tasks);
+    let peers = Peers::new(gate.clone(), inputs.clone());
     for listener in peer_listeners {
         tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
     }
-    let first = Leadership { leader_id: None, raft_term: 0, is_leader: false };
+    let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
     let (leadership, mut leadership_seen) = watch::channel(first);
     let member = own_member(&config, identity.member_id, member_disk_id);
-    let surroundings =
-        Surroundings { clock, inputs: queue, log, checkpoints, peers, leadership, metrics: metrics.clone() };
+    let surroundings = Surroundings {
+        clock,
+        inputs: queue,
+        inputs_of_core: inputs.clone(),
+        log,
+        checkpoints,
+        gate,
+        peers,
+        first_members: first_members.clone(),
+        leadership,
+        metrics: metrics.clone(),
+    };
     let mut core = tokio::spawn(core::run(replica, member, surroundings));
 
     let shared = Shared {
         identity,
         limits: Limits { max_txn_ops: config.max_txn_ops },
         max_request_bytes: config.max_request_bytes,
-        members: Members::new(&config),
+        first_members,
         leadership: leadership_seen.clone(),
         metrics,
     };
@@ -167,7 +194,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let end = tokio::select! {
         result = &mut core => Some(of_core(result)),
         // A thread ends by itself only when it cannot go on.
-        Some(Ended { result, .. }) = ended.recv() => Some(result),
+        Some(Ended { result, .. }) = ended.recv() => Some(result.map_err(Stop::Failed)),
         () = shutdown => None,
     };
     let end = if let Some(end) = end {
@@ -191,14 +218,21 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
         tracing::warn!("the disk does not answer: stopping without closing the log");
         Ok(())
     });
-    end.and(threads).map_err(ServeError::Stopped)
+    end.and(threads.map_err(Stop::Failed)).map_err(|stop| why_stopped(stop, &config))
+}
+
+fn why_stopped(stop: Stop, config: &Config) -> ServeError {
+    match stop {
+        Stop::Removed => ServeError::Removed { data_dir: config.data_dir.clone() },
+        Stop::Failed(why) => ServeError::Stopped(why),
+    }
 }
 
 /// How the core's task ended.
-fn of_core(result: Result<Result<(), String>, JoinError>) -> Result<(), String> {
+fn of_core(result: Result<Result<(), Stop>, JoinError>) -> Result<(), Stop> {
     match result {
         Ok(result) => result,
-        Err(error) => Err(format!("a bug in this program: {error}")),
+        Err(error) => Err(Stop::Failed(format!("a bug in this program: {error}"))),
     }
 }
 
@@ -222,8 +256,54 @@ struct Opened {
     member_disk_id: u64,
 }
 
+/// Which member of an existing cluster this is, if it has no data that says so yet.
+async fn find_place(config: &Config) -> Result<Option<Place>, String> {
+    let has_identity = config.data_dir.join("member").join("identity").exists();
+    if !config.is_cluster_existing || has_identity {
+        return Ok(None);
+    }
+    joining::find_place(config).await.map(Some)
+}
+
+/// Whose the data directory is, or is to be, and the configuration that this member began with.
+fn claim(
+    config: &Config,
+    place: Option<&Place>,
+    disk: &RealDisk,
+) -> Result<(Identity, Configuration), ServeError> {
+    let io = |what| move |source| ServeError::Io { what, source };
+    let cannot_read = io("cannot read the configuration that this member began with");
+    let kept = first_configuration::load(disk).map_err(cannot_read)?;
+    let of_flags = || Configuration::of_voters(config.first_members().into_keys());
+    // What was written when the directory was made is truer than what the flags say by now.
+    let has_joined = kept.as_ref().is_some_and(|first| first.voters.is_empty());
+    let (cluster_id, member_id) = match place {
+        Some(place) => (place.cluster_id, place.member_id),
+        None if has_joined || (config.is_cluster_existing && kept.is_some()) => {
+            let found = identity::read(disk)?;
+            (found.cluster_id, found.member_id)
+        }
+        None => (config.cluster_id(), config.member_id()),
+    };
+    let first = match (kept, place) {
+        // A start that did not come to its identity may have left another.
+        (_, Some(_)) => Configuration::default(),
+        (Some(kept), None) => kept,
+        (None, None) => of_flags(),
+    };
+    first_configuration::keep(disk, &first).map_err(io("cannot write down the first configuration"))?;
+    let directory_id = getrandom::u64()
+        .map_err(|error| ServeError::Io { what: "cannot draw a directory id", source: error.into() })?;
+    Ok((identity::claim(disk, cluster_id, member_id, directory_id)?, first))
+}
+
 /// Takes the data directory into use and recovers what is in it.
-fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
+fn open(
+    config: &Config,
+    place: Option<&Place>,
+    first_members: &BTreeMap<u64, Member>,
+    clock: Clock,
+) -> Result<Opened, ServeError> {
     let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
     let folder = config.data_dir.join("member");
     refuse_etcds(&folder)?;
@@ -232,26 +312,25 @@ fn open(config: &Config, clock: Clock) -> Result<Opened, ServeError> {
         tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
     let member_disk = RealDisk::open(&folder)?;
     prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
-    let identity = identity::claim(
-        &member_disk,
-        config.cluster_id(),
-        config.member_id(),
-        random("cannot draw a directory id")?,
-    )?;
+    let (identity, first_configuration) = claim(config, place, &member_disk)?;
     let pins = PinnedPeers::load(&member_disk)
         .map_err(|source| ServeError::Io { what: "cannot read the file of pinned peers", source })?;
     let start = Start {
         identity,
-        first_configuration: Configuration::of_voters(config.first_members().into_keys()),
+        first_configuration,
         options: options(config),
         log_options,
         seed: random("cannot draw a seed")?,
     };
     let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
     let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
-    let peers = peer_urls(config).into_keys().collect();
+    let mut roster = Roster::of(&started.replica, first_members);
+    if roster.members.is_empty() {
+        roster = Roster::told(first_members, started.replica.node().configuration());
+    }
     let member_disk_id = identity.directory_id;
-    let gate = Arc::new(Gate::new(identity, peers, member_disk, pins));
+    let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
+    let gate = Arc::new(Gate::new(identity, own_peer_urls, roster, member_disk, pins));
     Ok(Opened { started, gate, member_disk_id })
 }
 
@@ -280,16 +359,10 @@ fn options(config: &Config) -> Options {
     options.raft.disk_stall_timeout_us = election_us * 2;
     options.raft.max_command_bytes = config.max_request_bytes + COMMAND_SLACK_BYTES;
     options.request_timeout_us = 5_000_000 + 2 * election_us;
+    options.max_learners = config.max_learners;
     options.checkpoint_entries = config.snapshot_count;
     options.catch_up_entries = config.snapshot_catchup_entries;
     options
-}
-
-/// Everybody else's addresses.
-fn peer_urls(config: &Config) -> BTreeMap<NodeId, Vec<Url>> {
-    let members = config.first_members().into_iter();
-    let others = members.filter(|(_, name)| *name != config.name);
-    others.map(|(id, name)| (id, config.initial_cluster[&name].clone())).collect()
 }
 
 async fn listen(
@@ -364,7 +437,13 @@ async fn accept_clients(listener: TcpListener, router: axum::Router, mut stoppin
 
 /// Gives leadership to another member, if there is one to take it, and waits until it has.
 async fn hand_over(handle: &Handle, leadership: &mut watch::Receiver<Leadership>, config: &Config) {
-    if !leadership.borrow().is_leader || config.initial_cluster.len() == 1 {
+    if !leadership.borrow().is_leader {
+        return;
+    }
+    // Alone there is nobody to hand it to.
+    let is_alone =
+        async { handle.state().await.is_ok_and(|(_, status)| status.configuration.voters.len() == 1) };
+    if is_alone.await {
         return;
     }
     tracing::info!("handing leadership over");

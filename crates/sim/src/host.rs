@@ -174,13 +174,16 @@ impl World {
         let from = self.members[member].id;
         let leader = match &message {
             PeerMessage::Raft(envelope) => World::leader_of(&self.members, envelope.term),
-            PeerMessage::Forward(_) | PeerMessage::ForwardRefused(_) => None,
+            PeerMessage::Forward(_)
+            | PeerMessage::ForwardRefused(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_) => None,
         };
         self.judges.on_send(from, to, &message, leader)?;
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
-            PeerMessage::Raft(_) => {}
+            PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
         }
         let receiver = number_of(to);
         let fate = self.network.send(self.now_us, member, receiver, &message);
@@ -228,6 +231,7 @@ impl World {
                 operations.on_read_answered(operation, &state)?
             }
             Reply::Failed(failure) => operations.on_failed(operation, failure)?,
+            Reply::Changed { .. } | Reply::Refused(_) => panic!("no client asks for other members"),
         };
         self.answer(client, operation, answer);
         Ok(())

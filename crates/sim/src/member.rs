@@ -236,7 +236,6 @@ fn record_of(identity: &Identity) -> MemberRecord {
         name: identity.member_id.to_string(),
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
-        is_learner: false,
     }
 }
 

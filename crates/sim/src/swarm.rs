@@ -256,6 +256,7 @@ fn replica_options(
         read_retry_us: election_timeout_us / 2,
         forward_repeat_us: election_timeout_us / 2,
         forward_retry_us: 10 * MILLISECOND_US,
+        max_learners: 1,
         max_requests: random.pick(&[4, 1 << 16]),
         max_forward_bytes: random.pick(&[1, 200, 1 << 20]),
         max_write_bytes: random.pick(&[1, 300, 8 << 20]),

@@ -97,6 +97,12 @@ impl fmt::Display for Shown<'_> {
                 "{} → {} ForwardRefused for {term} boot {boot} {attempts:?}: {why:?}",
                 self.from, self.to
             ),
+            PeerMessage::ChangeMembers(asked) => {
+                write!(f, "{} → {} ChangeMembers {:?}", self.from, self.to, asked.change)
+            }
+            PeerMessage::MembersChanged(changed) => {
+                write!(f, "{} → {} MembersChanged {:?}", self.from, self.to, changed.answer)
+            }
         }
     }
 }
@@ -128,6 +134,8 @@ pub(crate) fn facts_of(message: &PeerMessage) -> [u64; 4] {
         PeerMessage::ForwardRefused(refused) => {
             [21, refused.term.0, refused.boot, refused.attempts.first().copied().unwrap_or(0)]
         }
+        PeerMessage::ChangeMembers(asked) => [22, asked.boot, asked.number.0, asked.change.id().as_u64()],
+        PeerMessage::MembersChanged(changed) => [23, changed.boot, changed.number.0, 0],
     }
 }
 

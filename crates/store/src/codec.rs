@@ -12,7 +12,8 @@
 //! compare  = relation:u8 target:u8 key range_end operand
 //! compact  = flags:u8 revision                   flags: 1 physical
 //! member   = flags:u8 id [directory_id] name count url… count url…
-//!                                                flags: 1 is_learner, 2 has a directory id
+//!                                                flags: 1 has a directory id
+//! peers    = id count url…                       where a member is reached
 //! ```
 //!
 //! Counts, lengths and ids are variable-length numbers, revisions, limits and leases signed ones; byte
@@ -37,6 +38,7 @@ const TXN: u8 = 3;
 const RANGE: u8 = 4;
 const COMPACT: u8 = 5;
 const PUBLISH_MEMBER: u8 = 6;
+const SET_PEER_URLS: u8 = 7;
 
 impl Command {
     /// Appends the command's bytes to `out`.
@@ -53,6 +55,11 @@ impl Command {
             Command::PublishMember(member) => {
                 out.push(PUBLISH_MEMBER);
                 put_member(member, out);
+            }
+            Command::SetPeerUrls { id, peer_urls } => {
+                out.push(SET_PEER_URLS);
+                put_varint(*id, out);
+                put_list(peer_urls, out, put_string);
             }
         }
     }
@@ -73,6 +80,9 @@ impl Command {
                 Command::Compact { revision: reader.signed()?, physical }
             }
             PUBLISH_MEMBER => Command::PublishMember(take_member(&mut reader)?),
+            SET_PEER_URLS => {
+                Command::SetPeerUrls { id: reader.varint()?, peer_urls: take_list(&mut reader, take_string)? }
+            }
             other => return Err(DecodeError::UnknownTag("command", other)),
         };
         reader.finish()?;
@@ -299,16 +309,20 @@ fn take_compare(reader: &mut Reader<'_>) -> Result<Compare, DecodeError> {
 
 /// Appends a member, as commands and checkpoints carry it.
 pub(crate) fn put_member(member: &Member, out: &mut Vec<u8>) {
-    let Member { id, directory_id, name, peer_urls, client_urls, is_learner } = member;
-    out.push(flags([*is_learner, directory_id.is_some()]));
+    let Member { id, directory_id, name, peer_urls, client_urls } = member;
+    out.push(flags([directory_id.is_some()]));
     put_varint(*id, out);
     if let Some(directory_id) = directory_id {
         put_varint(*directory_id, out);
     }
     put_bytes(name.as_bytes(), out);
     for urls in [peer_urls, client_urls] {
-        put_list(urls, out, |url, out| put_bytes(url.as_bytes(), out));
+        put_list(urls, out, put_string);
     }
+}
+
+fn put_string(text: &String, out: &mut Vec<u8>) {
+    put_bytes(text.as_bytes(), out);
 }
 
 fn take_string(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
@@ -316,13 +330,12 @@ fn take_string(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
 }
 
 pub(crate) fn take_member(reader: &mut Reader<'_>) -> Result<Member, DecodeError> {
-    let [is_learner, has_directory_id] = take_flags(reader)?;
+    let [has_directory_id] = take_flags(reader)?;
     Ok(Member {
         id: reader.varint()?,
         directory_id: if has_directory_id { Some(reader.varint()?) } else { None },
         name: reader.string()?,
         peer_urls: take_list(reader, take_string)?,
         client_urls: take_list(reader, take_string)?,
-        is_learner,
     })
 }

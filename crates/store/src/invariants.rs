@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::interval::Interval;
+use crate::members::MAX_REMOVED_MEMBERS;
 use crate::record::Revision;
 use crate::state::State;
 
@@ -12,7 +13,16 @@ pub(crate) fn check(state: &State) {
     check_live(state);
     check_dead(state);
     check_bases(state);
+    check_members(state);
     state.check_totals();
+}
+
+fn check_members(state: &State) {
+    let removed = state.removed_members();
+    assert!(removed.len() <= MAX_REMOVED_MEMBERS, "the memory of removed members is bounded");
+    let distinct: BTreeSet<&u64> = removed.iter().collect();
+    assert!(distinct.len() == removed.len(), "a member is removed once");
+    assert!(removed.iter().all(|&id| state.member(id).is_none()), "of a removed member nothing is known");
 }
 
 fn check_counters(state: &State) {

@@ -28,6 +28,7 @@ mod overlap;
 mod history;
 mod interval;
 mod invariants;
+mod members;
 mod record;
 mod state;
 mod state_hash;
@@ -46,6 +47,7 @@ mod wire;
 
 pub use check::{Limits, MAX_TXN_DEPTH, check, check_delete_range, check_put, check_range, check_txn};
 pub use hash_kv::HashKv;
+pub use members::MAX_REMOVED_MEMBERS;
 pub use record::Revision;
 pub use request::{
     Command, Compare, DeleteRangeRequest, Member, Operand, PutRequest, RangeRequest, Relation, RequestOp,

@@ -24,12 +24,22 @@ pub enum Command {
         /// applied, so this changes nothing here; it is kept because etcd's API has it.
         physical: bool,
     },
-    /// Makes a member's name and addresses known to all.
+    /// Makes a member's name and addresses for clients known to all. Where the other members reach it is taken
+    /// from here only if it is not known: it is changed by [`Command::SetPeerUrls`]. The first directory that
+    /// is named stays.
     PublishMember(Member),
+    /// Makes known where the other members reach a member, which may be about to join.
+    SetPeerUrls {
+        /// The member's id.
+        id: u64,
+        /// Where it is reached.
+        peer_urls: Vec<String>,
+    },
 }
 
-/// A member of the cluster as all members know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A member of the cluster as all members know it. What part it has in decisions is not said here: that is in
+/// Raft's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
     /// The member's id.
     pub id: u64,
@@ -41,8 +51,6 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
-    /// Whether it only learns and does not vote.
-    pub is_learner: bool,
 }
 
 /// Writes one key.

@@ -37,6 +37,8 @@ pub enum Response {
     Compact,
     /// To the publication of a member.
     PublishMember,
+    /// To a member's new addresses.
+    SetPeerUrls,
 }
 
 /// The answer to a put.
@@ -142,4 +144,7 @@ pub enum Rejection {
     /// A sort order or a sort target is unknown.
     #[error("the sort option is unknown")]
     InvalidSortOption,
+    /// The member was removed from the cluster, for good.
+    #[error("the member was removed")]
+    MemberRemoved,
 }

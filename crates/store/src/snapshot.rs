@@ -113,6 +113,11 @@ impl Snapshot {
         self.state.members()
     }
 
+    /// The ids of the members that were removed last, at most [`crate::MAX_REMOVED_MEMBERS`], in that order.
+    pub fn removed_members(&self) -> &[u64] {
+        self.state.removed_members()
+    }
+
     /// How many keys there are.
     pub fn key_count(&self) -> usize {
         self.state.key_count()

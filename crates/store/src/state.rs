@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// All records from the compact revision on; below it, up to a block that is no longer state.
     history: History,
     members: OrdMap<u64, Member>,
+    /// The ids of the members that were removed last, in that order.
+    removed_members: Arc<Vec<u64>>,
     revision: i64,
     compact_revision: i64,
     applied_index: u64,
@@ -100,6 +102,7 @@ impl State {
             bases: OrdMap::new(),
             history: History::default(),
             members: OrdMap::new(),
+            removed_members: Arc::default(),
             revision,
             compact_revision,
             applied_index,
@@ -149,7 +152,7 @@ impl State {
             .word(sums.live_hash)
             .word(sums.bases_hash)
             .word(sums.history_hash)
-            .word(sums.members_hash)
+            .word(sums.members_hash.wrapping_add(state_hash::of_removed_members(&self.removed_members)))
             .word(self.revision as u64)
             .word(self.compact_revision as u64);
         StateHash(hasher.finish())
@@ -284,16 +287,36 @@ impl State {
     pub(crate) fn previous_of(&self, key: &[u8]) -> Option<Previous> {
         self.live.get(key).or_else(|| self.dead.get(key)).map(|newest| newest.as_previous())
     }
+}
+
+/// What is known of the members; the rules are in [`crate::members`].
+impl State {
+    pub(crate) fn member_records(&self) -> &OrdMap<u64, Member> {
+        &self.members
+    }
 
     pub(crate) fn set_member(&mut self, member: Member) {
         self.totals.members_hash = self.totals.members_hash.wrapping_add(state_hash::of_member(&member));
-        if let Some(old) = self.members.insert(member.id, member) {
-            self.totals.members_hash = self.totals.members_hash.wrapping_sub(state_hash::of_member(&old));
-        }
+        let old = self.members.insert(member.id, member);
+        self.forget_member(old.as_ref());
     }
 
-    pub(crate) fn members(&self) -> impl DoubleEndedIterator<Item = &Member> {
-        self.members.values()
+    pub(crate) fn drop_member(&mut self, id: u64) {
+        let old = self.members.remove(&id);
+        self.forget_member(old.as_ref());
+    }
+
+    fn forget_member(&mut self, old: Option<&Member>) {
+        let hash = old.map_or(0, state_hash::of_member);
+        self.totals.members_hash = self.totals.members_hash.wrapping_sub(hash);
+    }
+
+    pub(crate) fn removed_members(&self) -> &[u64] {
+        &self.removed_members
+    }
+
+    pub(crate) fn removed_members_mut(&mut self) -> &mut Arc<Vec<u64>> {
+        &mut self.removed_members
     }
 }
 

@@ -13,7 +13,7 @@ use crate::record::{Change, Revision};
 /// Equal on all members that have applied the same entries.
 ///
 /// It covers the present keys, the history that a client can still read, the revision, the compaction
-/// revision and the members.
+/// revision, the members and who was one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateHash(pub u64);
 
@@ -64,6 +64,7 @@ impl Hasher {
 const PUT_DOMAIN: u64 = 1;
 const DELETE_DOMAIN: u64 = 2;
 const MEMBER_DOMAIN: u64 = 3;
+const REMOVED_DOMAIN: u64 = 5;
 pub(crate) const STATE_DOMAIN: u64 = 4;
 
 pub(crate) fn of_record(revision: Revision, key: &[u8], change: &Change) -> u64 {
@@ -80,12 +81,19 @@ pub(crate) fn of_record(revision: Revision, key: &[u8], change: &Change) -> u64 
     }
 }
 
+/// In the order of their removal, which says who is forgotten first. Nothing, where nobody was removed.
+pub(crate) fn of_removed_members(ids: &[u64]) -> u64 {
+    if ids.is_empty() {
+        return 0;
+    }
+    ids.iter().fold(Hasher::new(REMOVED_DOMAIN), |hasher, &id| hasher.word(id)).finish()
+}
+
 pub(crate) fn of_member(member: &Member) -> u64 {
     let mut hasher = Hasher::new(MEMBER_DOMAIN)
         .word(member.id)
         .word(u64::from(member.directory_id.is_some()))
         .word(member.directory_id.unwrap_or(0))
-        .word(u64::from(member.is_learner))
         .bytes(member.name.as_bytes());
     for urls in [&member.peer_urls, &member.client_urls] {
         hasher = hasher.word(urls.len() as u64);

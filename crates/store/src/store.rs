@@ -64,16 +64,28 @@ impl Store {
                 self.state.compact(*revision).map(|()| Response::Compact)
             }
             Command::PublishMember(member) => {
-                self.state.set_member(member.clone());
-                Ok(Response::PublishMember)
+                self.state.publish_member(member).map(|()| Response::PublishMember)
+            }
+            Command::SetPeerUrls { id, peer_urls } => {
+                self.state.set_peer_urls(*id, peer_urls).map(|()| Response::SetPeerUrls)
             }
         };
         Applied { result, revision: self.state.revision(), changes }
     }
 
-    /// Passes the entry at `index`, which holds no command: a new leader's empty one, or a configuration.
+    /// Passes the entry at `index`, which holds no command: a new leader's empty one, or a configuration that
+    /// nobody has left.
     pub fn apply_nothing(&mut self, index: u64) {
         self.state.advance_applied_index(index);
+    }
+
+    /// Applies the configuration in the entry at `index`, which leaves the cluster without the members `removed`:
+    /// what was known of them is dropped, and their ids are never used again.
+    pub fn apply_removal(&mut self, index: u64, removed: &[u64]) {
+        self.state.advance_applied_index(index);
+        for &id in removed {
+            self.state.remove_member(id);
+        }
     }
 
     fn on_put(&mut self, request: &PutRequest, changes: &mut u32) -> Result<Response, Rejection> {
@@ -126,6 +138,16 @@ impl Store {
     /// The members that have been published, by id.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.state.members()
+    }
+
+    /// What is known of a member.
+    pub fn member(&self, id: u64) -> Option<&Member> {
+        self.state.member(id)
+    }
+
+    /// Whether a member with this id was removed from the cluster.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.state.removed_members().contains(&id)
     }
 
     /// How many keys there are.

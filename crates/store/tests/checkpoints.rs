@@ -27,6 +27,7 @@ fn small_store() -> Store {
         let common::Operation::Command(command) = common::parse::operation(line) else { panic!("{line}") };
         assert!(store.apply(store.applied_index() + 1, &command).result.is_ok());
     }
+    store.apply_removal(store.applied_index() + 1, &[7, 6]);
     store
 }
 
@@ -160,8 +161,8 @@ fn block(kind: u8, number: u64, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_later_format_is_refused_by_name() {
-    let header = block(1, 0, b"TENURECP\x02");
-    assert_eq!(restore(&header).err(), Some(CheckpointError::UnknownVersion(2)));
+    let header = block(1, 0, b"TENURECP\x03");
+    assert_eq!(restore(&header).err(), Some(CheckpointError::UnknownVersion(3)));
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn numbers_that_leave_no_room_for_one_more_are_refused() {
     let (max, max_signed) = ([0xff; 9], [[0xfe].as_slice(), &[0xff; 8]].concat());
     let (max, max_signed) = ([&max[..], &[1]].concat(), [&max_signed[..], &[1]].concat());
     let header = |index: &[u8], revision: &[u8], compact_revision: &[u8]| {
-        block(1, 0, &[b"TENURECP\x01", index, revision, compact_revision].concat())
+        block(1, 0, &[b"TENURECP\x02", index, revision, compact_revision].concat())
     };
     let refusal = |header: Vec<u8>, put: &[u8]| {
         let mut reader = Reader::new();
@@ -229,4 +230,9 @@ fn members_come_back() {
     let members: Vec<&Member> = restored.members().collect();
     assert_eq!(members, store.members().collect::<Vec<_>>());
     assert_eq!(members.len(), 1);
+    assert_eq!(
+        restored.snapshot().removed_members(),
+        [7, 6],
+        "who was one, too, in the order of their going"
+    );
 }

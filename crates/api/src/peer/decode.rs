@@ -10,6 +10,7 @@ use tenure_raft::{
 use tenure_replica::record::{self, RecordError};
 use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
 
+use super::members::{parse_change_members, parse_members, parse_members_changed};
 use super::{Frame, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_ITEMS};
 use crate::pb::peer as pb;
 
@@ -18,7 +19,15 @@ const POSITION_LIMIT: u64 = 1 << 62;
 
 /// The lists that could be short on the wire and long in memory, and the numbers of the fields that lead to
 /// them from the frame (`proto/peer.proto`).
-const LISTS: [(&str, &[usize]); 2] = [("entries", &[3, 8, 2]), ("commands", &[4, 4])];
+const LISTS: [(&str, &[usize]); 7] = [
+    ("entries", &[3, 8, 2]),
+    ("commands", &[4, 4]),
+    ("addresses", &[1, 7]),
+    ("members", &[7, 2]),
+    ("addresses", &[7, 2, 3]),
+    ("addresses", &[8, 4, 2]),
+    ("addresses", &[8, 6, 2]),
+];
 
 /// Bytes that are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,17 +63,27 @@ pub fn decode_frame(frame: Bytes) -> Result<Frame, DecodeError> {
     check_lists(&frame)?;
     let body = pb::Frame::decode(frame)?.body.ok_or(DecodeError::Missing("the body"))?;
     Ok(match body {
-        pb::frame::Body::Handshake(handshake) => Frame::Handshake(parse_handshake(&handshake)?),
+        pb::frame::Body::Handshake(handshake) => Frame::Handshake(parse_handshake(handshake)?),
         pb::frame::Body::HandshakeReply(reply) => Frame::HandshakeReply(parse_handshake_reply(reply)?),
         pb::frame::Body::Raft(raft) => Frame::Message(PeerMessage::Raft(parse_raft(raft)?)),
         pb::frame::Body::Forward(forward) => Frame::Message(PeerMessage::Forward(parse_forward(forward)?)),
         pb::frame::Body::ForwardRefused(refused) => {
             Frame::Message(PeerMessage::ForwardRefused(parse_forward_refused(refused)?))
         }
+        pb::frame::Body::MembersRequest(pb::MembersRequest { protocol_version }) => {
+            Frame::MembersRequest { protocol_version }
+        }
+        pb::frame::Body::Members(members) => Frame::Members(parse_members(members)?),
+        pb::frame::Body::ChangeMembers(asked) => {
+            Frame::Message(PeerMessage::ChangeMembers(parse_change_members(asked)?))
+        }
+        pb::frame::Body::MembersChanged(changed) => {
+            Frame::Message(PeerMessage::MembersChanged(parse_members_changed(changed)?))
+        }
     })
 }
 
-fn parse_handshake(handshake: &pb::Handshake) -> Result<Handshake, DecodeError> {
+fn parse_handshake(handshake: pb::Handshake) -> Result<Handshake, DecodeError> {
     Ok(Handshake {
         protocol_version: handshake.protocol_version,
         cluster_id: handshake.cluster_id,
@@ -76,6 +95,7 @@ fn parse_handshake(handshake: &pb::Handshake) -> Result<Handshake, DecodeError> 
             pb::Lane::Bulk => Lane::Bulk,
             pb::Lane::Unspecified => return Err(DecodeError::Missing("the lane")),
         },
+        peer_urls: handshake.peer_urls,
     })
 }
 
@@ -97,8 +117,8 @@ fn parse_handshake_refusal(reason: pb::handshake_refused::Reason) -> Result<Hand
         Reason::ProtocolVersion => Ok(HandshakeRefusal::ProtocolVersion),
         Reason::Cluster => Ok(HandshakeRefusal::Cluster),
         Reason::Member => Ok(HandshakeRefusal::Member),
-        Reason::UnknownSender => Ok(HandshakeRefusal::UnknownSender),
         Reason::Directory => Ok(HandshakeRefusal::Directory),
+        Reason::Removed => Ok(HandshakeRefusal::Removed),
     }
 }
 
@@ -207,7 +227,7 @@ fn parse_forward_refused(refused: pb::ForwardRefused) -> Result<ForwardRefused, 
     Ok(ForwardRefused { term: term(number)?, boot, attempts, why })
 }
 
-fn node_id(id: u64) -> Result<NodeId, DecodeError> {
+pub(super) fn node_id(id: u64) -> Result<NodeId, DecodeError> {
     NodeId::new(id).ok_or(DecodeError::ZeroId)
 }
 
@@ -216,7 +236,7 @@ fn term(term: u64) -> Result<Term, DecodeError> {
     if term > Term::LIMIT { Err(DecodeError::OutOfRange("a term")) } else { Ok(term) }
 }
 
-fn index(index: u64) -> Result<Index, DecodeError> {
+pub(super) fn index(index: u64) -> Result<Index, DecodeError> {
     if index > POSITION_LIMIT { Err(DecodeError::OutOfRange("an index")) } else { Ok(Index(index)) }
 }
 

@@ -6,7 +6,8 @@ use tenure_raft::{AppendReply, Entry, EntryId, Envelope, LogSlice, Message, Snap
 use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage, record};
 
 use super::frame::LENGTH_BYTES;
-use super::{FrameTooLarge, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_FRAME_BYTES};
+use super::members::{change_members, members, members_changed};
+use super::{FrameTooLarge, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_FRAME_BYTES, Members};
 use super::{MAX_HANDSHAKE_BYTES, MAX_ITEMS};
 use crate::pb::peer as pb;
 
@@ -16,11 +17,13 @@ pub fn encode_frame(message: &PeerMessage, out: &mut BytesMut) -> Result<(), Fra
         PeerMessage::Raft(envelope) => pb::frame::Body::Raft(raft(envelope)),
         PeerMessage::Forward(message) => pb::frame::Body::Forward(forward(message)),
         PeerMessage::ForwardRefused(message) => pb::frame::Body::ForwardRefused(forward_refused(message)),
+        PeerMessage::ChangeMembers(asked) => pb::frame::Body::ChangeMembers(change_members(asked)),
+        PeerMessage::MembersChanged(changed) => pb::frame::Body::MembersChanged(members_changed(changed)),
     };
     put_frame(body, MAX_FRAME_BYTES, out)
 }
 
-/// Appends the first frame of a connection.
+/// Appends the first frame of a connection. Addresses beyond a bound are left out.
 pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
     let lane = match handshake.lane {
         Lane::Urgent => pb::Lane::Urgent,
@@ -33,9 +36,35 @@ pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
         to: handshake.to.as_u64(),
         directory_id: handshake.directory_id,
         lane: lane.into(),
+        peer_urls: short_addresses(&handshake.peer_urls),
     };
     let result = put_frame(pb::frame::Body::Handshake(handshake), MAX_HANDSHAKE_BYTES, out);
-    assert!(result.is_ok(), "a handshake has a fixed size");
+    assert!(result.is_ok(), "the addresses were cut to fit");
+}
+
+/// As many of the addresses as a handshake surely has room for.
+fn short_addresses(urls: &[String]) -> Vec<String> {
+    const MAX_ADDRESSES_BYTES: usize = MAX_HANDSHAKE_BYTES / 2;
+    let mut left = MAX_ADDRESSES_BYTES;
+    let fits = |url: &&String| {
+        // With the head of its field.
+        let rest = left.checked_sub(url.len() + 4);
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    urls.iter().take_while(fits).cloned().collect()
+}
+
+/// Appends the question who the members are.
+pub fn encode_members_request(protocol_version: u32, out: &mut BytesMut) {
+    let request = pb::MembersRequest { protocol_version };
+    let result = put_frame(pb::frame::Body::MembersRequest(request), MAX_HANDSHAKE_BYTES, out);
+    assert!(result.is_ok(), "a number is short");
+}
+
+/// Appends the answer to it.
+pub fn encode_members(answer: &Members, out: &mut BytesMut) -> Result<(), FrameTooLarge> {
+    put_frame(pb::frame::Body::Members(members(answer)), MAX_FRAME_BYTES, out)
 }
 
 /// Appends the answer to a handshake. A detail that is too long is cut.
@@ -73,8 +102,8 @@ fn handshake_refusal(reason: HandshakeRefusal) -> pb::handshake_refused::Reason 
         HandshakeRefusal::ProtocolVersion => pb::handshake_refused::Reason::ProtocolVersion,
         HandshakeRefusal::Cluster => pb::handshake_refused::Reason::Cluster,
         HandshakeRefusal::Member => pb::handshake_refused::Reason::Member,
-        HandshakeRefusal::UnknownSender => pb::handshake_refused::Reason::UnknownSender,
         HandshakeRefusal::Directory => pb::handshake_refused::Reason::Directory,
+        HandshakeRefusal::Removed => pb::handshake_refused::Reason::Removed,
     }
 }
 

@@ -34,9 +34,12 @@
 mod decode;
 mod encode;
 mod frame;
+mod members;
 
 pub use decode::{DecodeError, decode_frame};
-pub use encode::{encode_frame, encode_handshake, encode_handshake_reply};
+pub use encode::{
+    encode_frame, encode_handshake, encode_handshake_reply, encode_members, encode_members_request,
+};
 pub use frame::{FrameDecoder, FrameTooLarge};
 
 use tenure_raft::NodeId;
@@ -66,10 +69,37 @@ pub enum Frame {
     HandshakeReply(HandshakeReply),
     /// Everything after.
     Message(PeerMessage),
+    /// Instead of a handshake: a server that is about to join asks who the members are.
+    MembersRequest {
+        /// [`PROTOCOL_VERSION`] of the sender.
+        protocol_version: u32,
+    },
+    /// The answer to it.
+    Members(Members),
+}
+
+/// The members of a cluster, to a server that is about to join it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// Its members.
+    pub members: Vec<MemberAddress>,
+}
+
+/// Where a member is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberAddress {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, once it has started.
+    pub name: String,
+    /// Where the other members reach it.
+    pub peer_urls: Vec<String>,
 }
 
 /// Who opens a connection, and to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub protocol_version: u32,
@@ -83,6 +113,8 @@ pub struct Handshake {
     pub directory_id: u64,
     /// What the connection is for.
     pub lane: Lane,
+    /// Where the sender is reached, should the receiver not know it yet, or not any more.
+    pub peer_urls: Vec<String>,
 }
 
 /// What a connection is for, so that large messages cannot hold up the others.
@@ -127,10 +159,11 @@ pub enum HandshakeRefusal {
     Cluster,
     /// The sender wanted to reach another member.
     Member,
-    /// The sender is no member of the cluster.
-    UnknownSender,
     /// The sender's data directory is not the one that this member id was met with.
     Directory,
+    /// The sender was removed from the cluster.
+    Removed,
 }
+
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,10 @@ use tenure_raft::{
     AppendReply, Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Payload, ReadId,
     Round, Snapshot, SnapshotReply, Term, Voters,
 };
-use tenure_replica::{Forward, ForwardRefusal, ForwardRefused};
+use tenure_replica::{
+    ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused, MemberChange,
+    MembersChanged, RequestId,
+};
 
 use super::*;
 use crate::pb::peer as pb;
@@ -149,19 +152,71 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         (any_term(), any::<u64>(), vec(any::<u64>(), 0..5), why).prop_map(|(term, boot, attempts, why)| {
             PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why })
         });
-    prop_oneof![6 => raft, 1 => forward, 1 => refused]
+    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => any_change_members(), 1 => any_members_changed()]
+}
+
+fn any_urls() -> impl Strategy<Value = Vec<String>> {
+    vec(".{0,20}", 0..4)
+}
+
+fn any_change_members() -> impl Strategy<Value = PeerMessage> {
+    let learner = prop_oneof![Just(Learner::Waits), (1_u32..4).prop_map(|votes| Learner::Joins { votes })];
+    let votes = proptest::option::of(1_u32..9);
+    let change = prop_oneof![
+        (any_node(), any_urls(), learner).prop_map(|(id, peer_urls, learner)| MemberChange::Add {
+            id,
+            peer_urls,
+            learner
+        }),
+        any_node().prop_map(|id| MemberChange::Remove { id }),
+        (any_node(), any_urls()).prop_map(|(id, peer_urls)| MemberChange::Update { id, peer_urls }),
+        (any_node(), votes, proptest::option::of(any_node()))
+            .prop_map(|(id, votes, replaces)| MemberChange::Promote { id, votes, replaces }),
+    ];
+    (any::<(u64, u64, bool)>(), change).prop_map(|((boot, number, force), change)| {
+        PeerMessage::ChangeMembers(ChangeMembers { boot, number: RequestId(number), change, force })
+    })
+}
+
+fn any_members_changed() -> impl Strategy<Value = PeerMessage> {
+    let numbers = any::<(u64, u64, u64)>();
+    let refusal = prop_oneof![
+        Just(ChangeRefusal::MemberNotFound),
+        Just(ChangeRefusal::PeerUrlExists),
+        Just(ChangeRefusal::NotALearner),
+        Just(ChangeRefusal::NotCaughtUp),
+        Just(ChangeRefusal::TooManyLearners),
+        Just(ChangeRefusal::NoVoters),
+        numbers.prop_map(|(needed, of, reachable)| ChangeRefusal::WouldLoseQuorum { needed, of, reachable }),
+        ".{0,30}".prop_map(|why| ChangeRefusal::Unsafe { why }),
+    ];
+    let answer =
+        prop_oneof![any_index().prop_map(ChangeAnswer::Done), refusal.prop_map(ChangeAnswer::Refused)];
+    (any::<(u64, u64)>(), answer).prop_map(|((boot, number), answer)| {
+        PeerMessage::MembersChanged(MembersChanged { boot, number: RequestId(number), answer })
+    })
+}
+
+fn any_members() -> impl Strategy<Value = Members> {
+    let member = (any_node(), ".{0,9}", any_urls()).prop_map(|(id, name, peer_urls)| MemberAddress {
+        id,
+        name,
+        peer_urls,
+    });
+    (any::<u64>(), vec(member, 0..5)).prop_map(|(cluster_id, members)| Members { cluster_id, members })
 }
 
 fn any_handshake() -> impl Strategy<Value = Handshake> {
     let lane = prop_oneof![Just(Lane::Urgent), Just(Lane::Bulk)];
-    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane).prop_map(
-        |((protocol_version, cluster_id, directory_id), from, to, lane)| Handshake {
+    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane, any_urls()).prop_map(
+        |((protocol_version, cluster_id, directory_id), from, to, lane, peer_urls)| Handshake {
             protocol_version,
             cluster_id,
             from,
             to,
             directory_id,
             lane,
+            peer_urls,
         },
     )
 }
@@ -171,8 +226,8 @@ fn any_handshake_reply() -> impl Strategy<Value = HandshakeReply> {
         Just(HandshakeRefusal::ProtocolVersion),
         Just(HandshakeRefusal::Cluster),
         Just(HandshakeRefusal::Member),
-        Just(HandshakeRefusal::UnknownSender),
         Just(HandshakeRefusal::Directory),
+        Just(HandshakeRefusal::Removed),
     ];
     prop_oneof![
         any::<u64>().prop_map(|directory_id| HandshakeReply::Accepted { directory_id }),
@@ -185,6 +240,16 @@ proptest! {
     fn messages_come_back_as_they_went(message in any_message()) {
         let frame = only_frame(&encoded(&message));
         prop_assert_eq!(decode_frame(frame), Ok(Frame::Message(message)));
+    }
+
+    #[test]
+    fn lists_of_members_come_back_as_they_went(members in any_members(), protocol_version in any::<u32>()) {
+        let mut out = BytesMut::new();
+        encode_members(&members, &mut out).expect("it is short");
+        prop_assert_eq!(decode_frame(only_frame(&out)), Ok(Frame::Members(members)));
+        out.clear();
+        encode_members_request(protocol_version, &mut out);
+        prop_assert_eq!(decode_frame(only_frame(&out)), Ok(Frame::MembersRequest { protocol_version }));
     }
 
     #[test]
@@ -309,6 +374,31 @@ fn a_message_that_is_too_long_is_not_sent() {
 }
 
 #[test]
+fn addresses_that_are_too_long_are_left_out() {
+    let (from, to) = (node(1), node(2));
+    let short = "http://h:1".to_owned();
+    let peer_urls = vec![short.clone(), "h".repeat(MAX_HANDSHAKE_BYTES), short.clone()];
+    let (protocol_version, cluster_id, directory_id, lane) = (1, 7, 9, Lane::Bulk);
+    let handshake = Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls };
+    let mut out = BytesMut::new();
+    encode_handshake(&handshake, &mut out);
+    let mut decoder = FrameDecoder::new();
+    decoder.push(&out);
+    let frame = decoder.next_frame().expect("short").expect("whole");
+    let cut = Handshake { peer_urls: vec![short], ..handshake };
+    assert_eq!(decode_frame(frame), Ok(Frame::Handshake(cut)));
+}
+
+#[test]
+fn a_promotion_to_no_vote_is_refused() {
+    let promote = pb::PromoteMember { id: 1, votes: Some(0), replaces: None };
+    let change = Some(pb::change_members::Change::Promote(promote));
+    let asked = pb::ChangeMembers { boot: 1, number: 1, force: false, change };
+    let refused = decoded(pb::frame::Body::ChangeMembers(asked));
+    assert_eq!(refused, Err(DecodeError::OutOfRange("a number of votes")));
+}
+
+#[test]
 fn a_detail_that_is_too_long_is_cut() {
     let detail = "é".repeat(MAX_HANDSHAKE_BYTES);
     let mut out = BytesMut::new();
@@ -334,7 +424,15 @@ fn lists_are_counted_before_they_are_decoded() {
         message.extend_from_slice(&inside);
         message
     }
-    for (what, path) in [("entries", &[3, 8, 2][..]), ("commands", &[4, 4])] {
+    for (what, path) in [
+        ("entries", &[3, 8, 2][..]),
+        ("commands", &[4, 4]),
+        ("addresses", &[1, 7]),
+        ("members", &[7, 2]),
+        ("addresses", &[7, 2, 3]),
+        ("addresses", &[8, 4, 2]),
+        ("addresses", &[8, 6, 2]),
+    ] {
         let long = nested(path, MAX_ITEMS + 1);
         assert_eq!(decode_frame(long.into()), Err(DecodeError::TooMany(what)));
         // Protobuf puts the parts of a field together, so parts count together too.

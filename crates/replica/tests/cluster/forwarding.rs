@@ -21,7 +21,10 @@ fn capture(cluster: &mut Cluster, copies: usize) -> Captured {
             kept.borrow_mut().push((from, to, message.clone()));
             copies
         }
-        PeerMessage::Raft(_) | PeerMessage::ForwardRefused(_) => 1,
+        PeerMessage::Raft(_)
+        | PeerMessage::ForwardRefused(_)
+        | PeerMessage::ChangeMembers(_)
+        | PeerMessage::MembersChanged(_) => 1,
     });
     captured
 }
@@ -65,7 +68,10 @@ fn a_second_copy_is_not_refused_when_the_first_is_in_a_log() {
             forwards.borrow_mut().push((from, to, message.clone()));
             1
         }
-        PeerMessage::Raft(_) | PeerMessage::ForwardRefused(_) => usize::from(from != old && to != old),
+        PeerMessage::Raft(_)
+        | PeerMessage::ForwardRefused(_)
+        | PeerMessage::ChangeMembers(_)
+        | PeerMessage::MembersChanged(_) => usize::from(from != old && to != old),
     });
     let request = cluster.put(origin, "key", "value");
     cluster.tick();

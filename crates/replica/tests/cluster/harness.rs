@@ -7,8 +7,8 @@ use std::error::Error;
 use tenure_raft::{Configuration, NodeId, RoleKind, Time};
 use tenure_replica::peers::PinnedPeers;
 use tenure_replica::{
-    CheckpointWorker, Job, LogWorker, Options, PeerMessage, Replica, Reply, RequestId, Start, identity,
-    prepare_log, start,
+    CheckpointWorker, Job, LogWorker, MemberChange, Options, PeerMessage, Replica, Reply, RequestId, Start,
+    identity, prepare_log, start,
 };
 use tenure_store::{Command, PutRequest, RangeRequest};
 use tenure_wal::MemoryDisk;
@@ -47,7 +47,7 @@ pub(crate) fn id(number: u64) -> NodeId {
 }
 
 impl Member {
-    /// Starts a member of a cluster of `size` from its disks, as a server does.
+    /// Starts a member of a cluster that began with `size` from its disks, as a server does.
     pub(crate) fn open(
         number: u64,
         size: u64,
@@ -65,7 +65,12 @@ impl Member {
         }
         let how = Start {
             identity,
-            first_configuration: Configuration::of_voters((1..=size).map(id)),
+            // Who was not there from the beginning learns from the log who is.
+            first_configuration: if number <= size {
+                Configuration::of_voters((1..=size).map(id))
+            } else {
+                Configuration::default()
+            },
             options: options.clone(),
             log_options,
             seed: number * 1000 + identity.boot,
@@ -226,6 +231,11 @@ impl Cluster {
         };
         let now = self.now;
         self.members.get_mut(&at).unwrap().replica.write(now, &Command::Put(request))
+    }
+
+    pub(crate) fn change_members(&mut self, at: u64, change: MemberChange, force: bool) -> RequestId {
+        let now = self.now;
+        self.members.get_mut(&at).unwrap().replica.change_members(now, change, force)
     }
 
     pub(crate) fn await_reply(&mut self, at: u64, request: RequestId) -> Reply {

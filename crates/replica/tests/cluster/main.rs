@@ -4,4 +4,5 @@
 mod crashes;
 mod forwarding;
 mod harness;
+mod members;
 mod three_members;

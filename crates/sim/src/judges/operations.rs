@@ -161,7 +161,7 @@ impl Operations {
                 self.model.compact(revision);
                 Ok(())
             }
-            Ok(Command::PublishMember(_)) => {
+            Ok(Command::PublishMember(_) | Command::SetPeerUrls { .. }) => {
                 self.model.skip();
                 Ok(())
             }

@@ -19,9 +19,10 @@ pub use writer::Writer;
 const MAGIC: &[u8; 8] = b"TENURECP";
 
 /// The version of the format.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// What the items of the body are told apart by.
 const ITEM_MEMBER: u8 = 1;
 const ITEM_PUT: u8 = 2;
 const ITEM_DELETE: u8 = 3;
+const ITEM_REMOVED_MEMBER: u8 = 4;

@@ -4,8 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::block::{HEAD_BYTES, Head, Kind};
-use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, MAGIC};
+use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, ITEM_REMOVED_MEMBER, MAGIC};
 use crate::codec::take_member;
+use crate::members::MAX_REMOVED_MEMBERS;
 use crate::record::{Change, Record, Revision};
 use crate::state::State;
 use crate::wire::{DecodeError, Reader as WireReader};
@@ -154,6 +155,7 @@ impl Reader {
         loop {
             match take_item(&mut reader) {
                 Ok(Item::Member(member)) => restoring.on_member(member)?,
+                Ok(Item::RemovedMember(id)) => restoring.on_removed_member(id)?,
                 Ok(Item::Record { revision, key, change }) => restoring.on_record(revision, key, change)?,
                 // The rest of the item, or the next one, comes with the next block.
                 Err(DecodeError::Truncated(_)) => break,
@@ -184,12 +186,14 @@ impl Reader {
 
 enum Item {
     Member(Member),
+    RemovedMember(u64),
     Record { revision: Revision, key: Bytes, change: Change },
 }
 
 fn take_item(reader: &mut WireReader<'_>) -> Result<Item, DecodeError> {
     match reader.byte("item")? {
         ITEM_MEMBER => take_member(reader).map(Item::Member),
+        ITEM_REMOVED_MEMBER => reader.varint().map(Item::RemovedMember),
         ITEM_PUT => {
             let (revision, key) = (take_revision(reader)?, reader.bytes()?);
             let (create_revision, version, lease) = (reader.signed()?, reader.signed()?, reader.signed()?);
@@ -233,8 +237,19 @@ impl Restoring {
         require(self.record_count == 0, "a member stands among the records")?;
         let last = self.state.members().next_back();
         require(last.is_none_or(|last| last.id < member.id), "members are out of order")?;
+        require(self.state.removed_members().is_empty(), "a member stands among the removed ones")?;
         self.state.set_member(member);
         self.member_count += 1;
+        Ok(())
+    }
+
+    fn on_removed_member(&mut self, id: u64) -> Result<(), CheckpointError> {
+        require(self.record_count == 0, "a removed member stands among the records")?;
+        let removed = self.state.removed_members();
+        require(removed.len() < MAX_REMOVED_MEMBERS, "more removed members than are remembered")?;
+        let is_new = !removed.contains(&id) && self.state.member(id).is_none();
+        require(is_new, "a removed member stands twice, or is a member")?;
+        self.state.remove_member(id);
         Ok(())
     }
 

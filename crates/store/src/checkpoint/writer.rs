@@ -6,7 +6,7 @@ use std::vec;
 use bytes::Bytes;
 
 use super::block::{self, Kind, MAX_PAYLOAD_BYTES};
-use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, MAGIC};
+use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, ITEM_REMOVED_MEMBER, MAGIC};
 use crate::Snapshot;
 use crate::codec::put_member;
 use crate::record::{Change, Record, Revision};
@@ -68,6 +68,10 @@ impl Writer {
         for member in self.snapshot.members() {
             self.pending.push(ITEM_MEMBER);
             put_member(member, &mut self.pending);
+        }
+        for &id in self.snapshot.removed_members() {
+            self.pending.push(ITEM_REMOVED_MEMBER);
+            put_varint(id, &mut self.pending);
         }
     }
 

@@ -114,14 +114,13 @@ fn txn_of(op: impl Strategy<Value = RequestOp> + Clone) -> impl Strategy<Value =
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    (0..4_u64, any::<Option<u64>>(), ".{0,5}", vec(".{0,9}", 0..3), any::<bool>()).prop_map(
-        |(id, directory_id, name, urls, is_learner)| Member {
+    (0..4_u64, any::<Option<u64>>(), ".{0,5}", vec(".{0,9}", 0..3)).prop_map(
+        |(id, directory_id, name, urls)| Member {
             id,
             directory_id,
             name,
             peer_urls: urls.clone(),
             client_urls: urls,
-            is_learner,
         },
     )
 }
@@ -134,5 +133,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         6 => txn_of(op().boxed()).prop_map(Command::Txn),
         2 => (revision(), any::<bool>()).prop_map(|(revision, physical)| Command::Compact { revision, physical }),
         1 => member().prop_map(Command::PublishMember),
+        1 => (0..4_u64, vec(".{0,9}", 0..3))
+            .prop_map(|(id, peer_urls)| Command::SetPeerUrls { id, peer_urls }),
     ]
 }

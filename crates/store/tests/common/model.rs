@@ -68,6 +68,7 @@ impl Model {
                 Response::Compact
             }
             Command::PublishMember(_) => Response::PublishMember,
+            Command::SetPeerUrls { .. } => Response::SetPeerUrls,
         };
         next.revision = next.latest();
         *self = next;

@@ -25,6 +25,13 @@ pub(crate) fn operation(line: &str) -> Operation {
             Operation::Command(Command::Compact { revision, physical: true })
         }
         "member" => Operation::Command(Command::PublishMember(member(&words.arguments()))),
+        "peers" => {
+            let arguments = words.arguments();
+            let peer_urls = arguments
+                .get("urls")
+                .map_or_else(Vec::new, |urls| urls.split(',').map(str::to_owned).collect());
+            Operation::Command(Command::SetPeerUrls { id: number(arguments.get("id")) as u64, peer_urls })
+        }
         "range" => Operation::Range(range(&words.arguments())),
         "hashkv" => Operation::HashKv { revision: number(words.arguments().get("rev")) },
         "restart" => Operation::Restart,
@@ -205,6 +212,5 @@ fn member(arguments: &Arguments<'_>) -> Member {
         name: text("name"),
         peer_urls: vec![text("peer")],
         client_urls: vec![text("client")],
-        is_learner: arguments.contains_key("learner"),
     }
 }

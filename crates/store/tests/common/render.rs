@@ -20,6 +20,7 @@ pub(crate) fn rejection(rejection: Rejection) -> String {
         Rejection::Compacted => "mvcc: required revision has been compacted",
         Rejection::FutureRevision => "mvcc: required revision is a future revision",
         Rejection::InvalidSortOption => "invalid sort option",
+        Rejection::MemberRemoved => "member not found",
     };
     format!("error: etcdserver: {message}")
 }
@@ -31,6 +32,7 @@ pub(crate) fn response(response: &Response, revision: i64) -> String {
         Response::Txn(response) => txn(response),
         Response::Compact => format!("compact rev={revision}"),
         Response::PublishMember => "member".to_owned(),
+        Response::SetPeerUrls => "peers".to_owned(),
     }
 }
 

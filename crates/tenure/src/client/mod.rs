@@ -1,4 +1,4 @@
-//! The client commands: `put get del txn compact status members hash`, with etcdctl's arguments, output and
+//! The client commands: `put get del txn compact status members hash member move-leader`, with etcdctl's arguments, output and
 //! exit codes.
 //!
 //! They talk to any server of the etcd v3 API. What they do differently from etcdctl: an endpoint that nobody
@@ -10,6 +10,7 @@ mod cluster;
 mod connection;
 mod duration;
 mod kv;
+mod members;
 pub(crate) mod options;
 pub(crate) mod output;
 mod quote;
@@ -60,9 +61,11 @@ pub(crate) enum ClientCommand {
     /// etcdctl's name for `status` and `hash`
     #[command(subcommand, hide = true)]
     Endpoint(EndpointCommand),
-    /// etcdctl's name for `members`
-    #[command(subcommand, hide = true)]
+    /// Change the members of the cluster
+    #[command(subcommand)]
     Member(MemberCommand),
+    /// Have another member lead
+    MoveLeader(WithOptions<members::MoveLeaderArguments>),
 }
 
 /// `endpoint status`, `endpoint hashkv`.
@@ -75,11 +78,21 @@ pub(crate) enum EndpointCommand {
     Hash(WithOptions<cluster::HashArguments>),
 }
 
-/// `member list`.
+/// `member list|add|remove|update|promote|replace`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemberCommand {
     /// The same as `tenure members`
     List(WithOptions<cluster::MembersArguments>),
+    /// Add a member, which joins when it is started with what this prints
+    Add(WithOptions<members::AddArguments>),
+    /// Remove a member, for good
+    Remove(WithOptions<members::RemoveArguments>),
+    /// Tell the cluster where a member is reached now
+    Update(WithOptions<members::UpdateArguments>),
+    /// Give a learner that has caught up a vote
+    Promote(WithOptions<members::PromoteArguments>),
+    /// Put a learner that has caught up in the place of a voter, in one step
+    Replace(WithOptions<members::ReplaceArguments>),
 }
 
 /// A command's own arguments, and the options that all client commands have.
@@ -147,6 +160,20 @@ async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Members(members) | ClientCommand::Member(MemberCommand::List(members)) => {
             cluster::members(&members.options, &members.arguments).await
         }
+        ClientCommand::Member(MemberCommand::Add(add)) => members::add(&add.options, &add.arguments).await,
+        ClientCommand::Member(MemberCommand::Remove(remove)) => {
+            members::remove(&remove.options, &remove.arguments).await
+        }
+        ClientCommand::Member(MemberCommand::Update(update)) => {
+            members::update(&update.options, &update.arguments).await
+        }
+        ClientCommand::Member(MemberCommand::Promote(promote)) => {
+            members::promote(&promote.options, &promote.arguments).await
+        }
+        ClientCommand::Member(MemberCommand::Replace(replace)) => {
+            members::replace(&replace.options, &replace.arguments).await
+        }
+        ClientCommand::MoveLeader(moved) => members::move_leader(&moved.options, &moved.arguments).await,
         ClientCommand::Hash(hash) | ClientCommand::Endpoint(EndpointCommand::Hash(hash)) => {
             cluster::hash(&hash.options, &hash.arguments).await
         }

@@ -21,7 +21,7 @@ pub(crate) struct Rewritten {
 }
 
 /// Flags of etcd that change nothing here.
-const WITHOUT_EFFECT: [&str; 34] = [
+const WITHOUT_EFFECT: [&str; 33] = [
     "backend-batch-interval",
     "backend-batch-limit",
     "backend-bbolt-freelist-type",
@@ -43,7 +43,6 @@ const WITHOUT_EFFECT: [&str; 34] = [
     "grpc-keepalive-timeout",
     "logger",
     "max-concurrent-streams",
-    "max-learners",
     "max-snapshots",
     "max-wals",
     "metrics",

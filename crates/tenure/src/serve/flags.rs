@@ -39,9 +39,12 @@ pub(crate) struct ServeArguments {
     /// Tells clusters apart that would otherwise look alike
     #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
     initial_cluster_token: String,
-    /// Whether the cluster is new, or exists and knows this member already
+    /// Whether the cluster is new, or exists and knows this member by its peer URLs (see `member add`)
     #[arg(long, value_name = "STATE", default_value = "new")]
-    pub(crate) initial_cluster_state: ClusterState,
+    initial_cluster_state: ClusterState,
+    /// Most learners that wait to be promoted
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    max_learners: usize,
     /// How often a leader makes itself heard, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 100)]
     heartbeat_interval: u64,
@@ -102,6 +105,8 @@ impl ServeArguments {
             initial_advertise_peer_urls: own_urls,
             initial_cluster,
             initial_cluster_token: self.initial_cluster_token.clone(),
+            is_cluster_existing: self.initial_cluster_state == ClusterState::Existing,
+            max_learners: self.max_learners,
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             max_request_bytes: self.max_request_bytes,
@@ -147,7 +152,7 @@ impl FromStr for InitialCluster {
 
 /// `--initial-cluster-state`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum ClusterState {
+enum ClusterState {
     New,
     Existing,
 }

@@ -13,10 +13,10 @@ use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
+use tenure_server::ServeError;
 use tokio::runtime::{Builder, Runtime};
 
-use flags::ClusterState;
 pub(crate) use flags::ServeArguments;
 
 /// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
@@ -32,7 +32,9 @@ pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            // As etcd: whoever starts what failed again would do so in vain.
+            let is_removed = matches!(error.downcast_ref(), Some(ServeError::Removed { .. }));
+            if is_removed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }
@@ -42,13 +44,6 @@ fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(why) => bail!(why),
     };
-    let has_data = config.data_dir.join("member").exists();
-    ensure!(
-        arguments.initial_cluster_state == ClusterState::New || has_data,
-        "{} is empty, and joining a cluster that exists is not supported yet: start all members of a new cluster \
-         with --initial-cluster-state new, or check --data-dir",
-        config.data_dir.display()
-    );
     let runtime = runtime(arguments.worker_threads).context("cannot start the threads")?;
     let stop_with_stdin = arguments.stop_with_stdin;
     let result = runtime.block_on(async {

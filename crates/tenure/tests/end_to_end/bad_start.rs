@@ -53,7 +53,7 @@ fn flags_that_cannot_work_are_named() {
             &["--name=a", "--initial-cluster=a=http://localhost:2380,b=http://localhost:2380"],
             "--initial-cluster names http://localhost:2380 twice",
         ),
-        (&["--initial-cluster-state", "existing"], "joining a cluster that exists is not supported yet"),
+        (&["--initial-cluster-state", "existing"], "needs the members of the cluster in --initial-cluster"),
     ] {
         let found = refused(flags, &[]);
         assert!(found.contains(said), "{flags:?}: {found}");

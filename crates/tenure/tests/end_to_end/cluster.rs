@@ -27,7 +27,7 @@ pub(crate) struct Member {
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     flags: Vec<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
@@ -56,7 +56,7 @@ impl Cluster {
         let initial_cluster = members_of_cluster.collect::<Vec<_>>().join(",");
         let mut all_flags = vec!["--initial-cluster".to_owned(), initial_cluster];
         all_flags.extend(flags.iter().map(|&flag| flag.to_owned()));
-        Cluster { members, flags: all_flags, _folder: folder }
+        Cluster { members, flags: all_flags, folder }
     }
 
     /// Starts those that do not run, and waits until all serve.
@@ -80,6 +80,22 @@ impl Cluster {
         let mut command = self.members[position].command();
         command.args(&self.flags);
         command
+    }
+
+    /// One more member, which has not been started; its position.
+    pub(crate) fn push_member(&mut self) -> usize {
+        let number = self.members.len() as u16 + 1;
+        self.members.push(Member::new(self.folder.path(), number, free_ports(2)));
+        self.members.len() - 1
+    }
+
+    /// Starts one that joins the others.
+    pub(crate) fn launch_joining(&mut self, position: usize) {
+        let mut command = self.command(position);
+        let members = self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url()));
+        command.args(["--initial-cluster", &members.collect::<Vec<_>>().join(",")]);
+        command.args(["--initial-cluster-state", "existing"]);
+        self.members[position].launch(command);
     }
 
     /// Waits until all that run serve.

@@ -150,12 +150,12 @@ async fn strangers_at_the_peer_port_are_told_why_they_are_refused() {
         to: node(headers[0].member_id),
         directory_id: 7,
         lane: Lane::Urgent,
+        peer_urls: Vec::new(),
     };
     for (handshake, expected) in [
-        (Handshake { protocol_version: 99, ..good }, HandshakeRefusal::ProtocolVersion),
-        (Handshake { cluster_id: 1, ..good }, HandshakeRefusal::Cluster),
-        (Handshake { to: node(1), ..good }, HandshakeRefusal::Member),
-        (Handshake { from: node(1), ..good }, HandshakeRefusal::UnknownSender),
+        (Handshake { protocol_version: 99, ..good.clone() }, HandshakeRefusal::ProtocolVersion),
+        (Handshake { cluster_id: 1, ..good.clone() }, HandshakeRefusal::Cluster),
+        (Handshake { to: node(1), ..good.clone() }, HandshakeRefusal::Member),
         // Who says to be a member that is known with another data directory.
         (good, HandshakeRefusal::Directory),
     ] {
@@ -201,6 +201,7 @@ async fn strangers_who_say_nothing_keep_no_member_out() {
         to: NodeId::new(2).expect("not zero"),
         directory_id: 3,
         lane: Lane::Urgent,
+        peer_urls: Vec::new(),
     };
     let mut bytes = BytesMut::new();
     encode_handshake(&handshake, &mut bytes);

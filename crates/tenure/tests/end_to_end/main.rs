@@ -16,6 +16,7 @@ mod garbage;
 mod http;
 mod kills;
 mod load;
+mod members;
 mod ports;
 mod process;
 mod restarts;

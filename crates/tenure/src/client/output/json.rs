@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tenure_api::pb::etcdserverpb::response_op::Response;
 use tenure_api::pb::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, Member, MemberListResponse, PutResponse, RangeResponse,
-    ResponseHeader, ResponseOp, StatusResponse, TxnResponse,
+    DeleteRangeResponse, HashKvResponse, Member, PutResponse, RangeResponse, ResponseHeader, ResponseOp,
+    StatusResponse, TxnResponse,
 };
 use tenure_api::pb::mvccpb::KeyValue;
 
@@ -109,19 +109,25 @@ pub(super) fn txn(response: &TxnResponse) -> String {
     txn_json(response).0
 }
 
-/// `--hex` is for ids only, and here only for these.
-pub(super) fn members(response: &MemberListResponse, hex: bool) -> String {
+/// All members, and the one that was added, if one was. `--hex` is for ids only, and here only for these.
+pub(super) fn members(
+    header: Option<&ResponseHeader>,
+    added: Option<&Member>,
+    members: &[Member],
+    hex: bool,
+) -> String {
+    let object = Object::new();
     let object = if hex {
-        let header = response.header.as_ref().map_or(Json("null".to_owned()), hex_header);
-        Object::new()
+        let header = header.map_or(Json("null".to_owned()), hex_header);
+        object
             .field("header", Some(header))
-            .field("members", Some(list(&response.members, hex_member)))
+            .field("member", added.map(hex_member))
+            .field("members", Some(list(members, hex_member)))
     } else {
-        Object::new().field("header", response.header.as_ref().map(header)).list(
-            "members",
-            &response.members,
-            member,
-        )
+        object
+            .field("header", header.map(plain_header))
+            .field("member", added.map(member))
+            .list("members", members, member)
     };
     object.done().0
 }
@@ -133,7 +139,7 @@ pub(super) fn status(answers: &[Answer<StatusResponse>]) -> String {
             object.text("targetVersion", &info.target_version).done()
         });
         Object::new()
-            .field("header", response.header.as_ref().map(header))
+            .field("header", response.header.as_ref().map(plain_header))
             .text("version", &response.version)
             .number("dbSize", response.db_size)
             .number("leader", response.leader)
@@ -153,7 +159,7 @@ pub(super) fn status(answers: &[Answer<StatusResponse>]) -> String {
 pub(super) fn hash(answers: &[Answer<HashKvResponse>]) -> String {
     of_endpoints(answers, "HashKV", |response| {
         Object::new()
-            .field("header", response.header.as_ref().map(header))
+            .field("header", response.header.as_ref().map(plain_header))
             .number("hash", response.hash)
             .number("compact_revision", response.compact_revision)
             .number("hash_revision", response.hash_revision)
@@ -175,14 +181,14 @@ fn of_endpoints<T>(answers: &[Answer<T>], name: &str, to_json: impl Fn(&T) -> Js
 
 fn put_json(response: &PutResponse) -> Json {
     Object::new()
-        .field("header", response.header.as_ref().map(header))
+        .field("header", response.header.as_ref().map(plain_header))
         .field("prev_kv", response.prev_kv.as_ref().map(pair))
         .done()
 }
 
 fn range_json(response: &RangeResponse) -> Json {
     Object::new()
-        .field("header", response.header.as_ref().map(header))
+        .field("header", response.header.as_ref().map(plain_header))
         .list("kvs", &response.kvs, pair)
         .flag("more", response.more)
         .number("count", response.count)
@@ -191,7 +197,7 @@ fn range_json(response: &RangeResponse) -> Json {
 
 fn delete_range_json(response: &DeleteRangeResponse) -> Json {
     Object::new()
-        .field("header", response.header.as_ref().map(header))
+        .field("header", response.header.as_ref().map(plain_header))
         .number("deleted", response.deleted)
         .list("prev_kvs", &response.prev_kvs, pair)
         .done()
@@ -199,7 +205,7 @@ fn delete_range_json(response: &DeleteRangeResponse) -> Json {
 
 fn txn_json(response: &TxnResponse) -> Json {
     Object::new()
-        .field("header", response.header.as_ref().map(header))
+        .field("header", response.header.as_ref().map(plain_header))
         .flag("succeeded", response.succeeded)
         .list("responses", &response.responses, operation)
         .done()
@@ -218,7 +224,7 @@ fn operation(operation: &ResponseOp) -> Json {
     Object::new().field("Response", Some(Object::new().field(name, value).done())).done()
 }
 
-fn header(header: &ResponseHeader) -> Json {
+fn plain_header(header: &ResponseHeader) -> Json {
     Object::new()
         .number("cluster_id", header.cluster_id)
         .number("member_id", header.member_id)

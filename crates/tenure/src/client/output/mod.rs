@@ -9,8 +9,8 @@ mod table;
 
 use clap::ValueEnum;
 use tenure_api::pb::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse, RangeResponse, StatusResponse,
-    TxnResponse,
+    DeleteRangeResponse, HashKvResponse, Member, MemberListResponse, PutResponse, RangeResponse,
+    ResponseHeader, StatusResponse, TxnResponse,
 };
 
 use super::cluster::Answer;
@@ -145,9 +145,70 @@ impl ClusterPrinter {
     pub(crate) fn members(self, response: &MemberListResponse) -> Vec<u8> {
         match self.format {
             Format::Simple => simple::rows(&table::member_rows(response)),
-            Format::Json => json::line(&json::members(response, self.hex)),
+            Format::Json => {
+                json::line(&json::members(response.header.as_ref(), None, &response.members, self.hex))
+            }
             Format::Fields => fields::Writer::new(self.hex).members(response).done(),
             Format::Table => table::render(&table::MEMBERS_HEADER, &table::member_rows(response)),
+        }
+    }
+}
+
+/// The formats that changes of the cluster have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChangeFormat {
+    Simple,
+    Json,
+}
+
+/// Writes what a change of the cluster has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChangePrinter {
+    format: ChangeFormat,
+    hex: bool,
+}
+
+impl ChangePrinter {
+    /// Refuses, as etcdctl, what it has no other format for; but before anything is done.
+    pub(crate) fn new(options: &Options) -> Result<Self, Failure> {
+        let refuse =
+            |name| Err(Failure::new(exit::BAD_FEATURE, format!("{name} not supported as output format")));
+        let format = match options.write_out {
+            Format::Simple => ChangeFormat::Simple,
+            Format::Json => ChangeFormat::Json,
+            Format::Fields => return refuse("fields"),
+            Format::Table => return refuse("table"),
+        };
+        Ok(Self { format, hex: options.hex })
+    }
+
+    pub(crate) fn is_simple(self) -> bool {
+        self.format == ChangeFormat::Simple
+    }
+
+    /// `what` became of a member; `added` is the one that is new.
+    pub(crate) fn change(
+        self,
+        what: &str,
+        id: u64,
+        header: Option<ResponseHeader>,
+        added: Option<&Member>,
+        members: &[Member],
+    ) -> Vec<u8> {
+        match self.format {
+            ChangeFormat::Simple => {
+                let cluster_id = header.unwrap_or_default().cluster_id;
+                format!("Member {id:16x} {what} cluster {cluster_id:16x}\n").into_bytes()
+            }
+            ChangeFormat::Json => json::line(&json::members(header.as_ref(), added, members, self.hex)),
+        }
+    }
+
+    pub(crate) fn moved_leader(self, from: u64, to: u64) -> Vec<u8> {
+        match self.format {
+            ChangeFormat::Simple => format!("Leadership transferred from {from:x} to {to:x}\n").into_bytes(),
+            // The answer says nothing.
+            ChangeFormat::Json => json::line("{}"),
         }
     }
 }

@@ -1,0 +1,80 @@
+//! The configuration that a member began with, kept beside its identity.
+//!
+//! That of a new cluster is in no log, and flags change over the years. A server that joined began with none: it
+//! learns from the log who the members are, and must not take what its flags say for a configuration.
+//!
+//! The file `first` holds "TENUREFC", the format's version (4 bytes, little endian), the configuration as the log
+//! has it, and a CRC32C.
+
+use std::io;
+
+use tenure_raft::Configuration;
+use tenure_wal::{Disk, DiskFile};
+
+use crate::identity::replace_file;
+use crate::record::{decode_configuration, encode_configuration};
+
+pub(crate) const FILE: &str = "first";
+pub(crate) const TEMPORARY_FILE: &str = "first.new";
+const MAGIC: &[u8; 8] = b"TENUREFC";
+const FORMAT_VERSION: u32 = 1;
+const HEAD_BYTES: usize = 12;
+const MAX_BYTES: usize = 64 << 10;
+
+/// Writes it down, durably; to be done before the directory has an identity.
+pub fn keep<D: Disk>(disk: &D, configuration: &Configuration) -> io::Result<()> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&encode_configuration(configuration));
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    replace_file(disk, FILE, TEMPORARY_FILE, &bytes)
+}
+
+/// Reads it; none in a directory that has no such file.
+pub fn load<D: Disk>(disk: &D) -> io::Result<Option<Configuration>> {
+    if !disk.list()?.iter().any(|name| name == FILE) {
+        return Ok(None);
+    }
+    let damaged =
+        || io::Error::new(io::ErrorKind::InvalidData, "the file of the first configuration is damaged");
+    let file = disk.open(FILE)?;
+    let len = file.len_bytes()? as usize;
+    if !(HEAD_BYTES + 4..=MAX_BYTES).contains(&len) {
+        return Err(damaged());
+    }
+    let mut bytes = vec![0; len];
+    if file.read_at(0, &mut bytes)? != len {
+        return Err(damaged());
+    }
+    let (body, checksum) = bytes.split_at(len - 4);
+    let is_whole = crc32c::crc32c(body).to_le_bytes() == checksum;
+    if !is_whole || &body[..8] != MAGIC || body[8..HEAD_BYTES] != FORMAT_VERSION.to_le_bytes() {
+        return Err(damaged());
+    }
+    decode_configuration(&body[HEAD_BYTES..]).map(Some).map_err(|_| damaged())
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_raft::NodeId;
+    use tenure_wal::MemoryDisk;
+
+    use super::*;
+
+    #[test]
+    fn it_comes_back_and_damage_is_noticed() {
+        let id = |number| NodeId::new(number).expect("not zero");
+        for configuration in [Configuration::default(), Configuration::of_voters((1..=3).map(id))] {
+            let disk = MemoryDisk::default();
+            assert_eq!(load(&disk).expect("a disk"), None);
+            keep(&disk, &configuration).expect("a disk");
+            assert_eq!(load(&disk).expect("a disk"), Some(configuration));
+            let mut file = disk.open(FILE).expect("the file");
+            let mut byte = [0];
+            file.read_at(13, &mut byte).expect("a byte");
+            file.write_at(13, &[byte[0] ^ 1]).expect("a byte");
+            assert!(load(&disk).is_err());
+        }
+    }
+}
