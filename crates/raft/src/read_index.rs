@@ -76,10 +76,10 @@ impl Node {
             }
             Role::Leader(leader) => leader.reads.waiting.push(Reader { follower: None, read }),
             Role::Follower(Follower { leader_id: Some(leader), reads, .. }) => {
-                if reads.len() >= limit {
-                    return Err(ReadError::TooManyReads { limit });
-                }
                 reads.insert(read);
+                // A question whose answer was lost would take its place for ever: the oldest gives way.
+                let forgotten = if reads.len() > limit { reads.pop_first() } else { None };
+                self.effects.extend(forgotten.map(|read| Effect::ReadFailed { read }));
                 let leader = *leader;
                 self.send(leader, Message::ReadIndex { read });
             }
