@@ -28,11 +28,13 @@ pub(crate) struct Client {
     pub(crate) waiting: Waiting,
     /// The member that it asks.
     pub(crate) member: usize,
-    /// It stays with its member, and tries until it has been answered once.
+    /// It stays with its member, and tries until it has been answered a write and a read.
     pub(crate) is_probe: bool,
-    /// It was answered once.
+    /// As a probe it was answered both.
     pub(crate) is_done: bool,
     has_given_up: bool,
+    /// As a probe it was answered a write, and reads now.
+    has_written: bool,
     seen_revision: i64,
     seen: [i64; MAX_KEYS as usize],
 }
@@ -59,7 +61,7 @@ impl Clients {
         Clients { each, plan, random, reachable, closed: false, answered: 0, unknown: 0 }
     }
 
-    /// A client that asks `member` until it is answered. Returns its number.
+    /// A client that asks `member` until it has written, and until it has read. Returns its number.
     pub(crate) fn add_probe(&mut self, member: usize) -> usize {
         self.each.push(Client::new(member, true));
         self.each.len() - 1
@@ -86,7 +88,8 @@ impl Clients {
     /// What a client does next, and where; none if it is done.
     pub(crate) fn next_action(&mut self, client: usize) -> Option<Action> {
         if self.each[client].is_probe {
-            return Some(Action::Put { key: 0 });
+            let has_written = self.each[client].has_written;
+            return Some(if has_written { Action::Get { key: 0 } } else { Action::Put { key: 0 } });
         }
         if self.closed || self.each[client].has_given_up {
             return None;
@@ -142,9 +145,10 @@ impl Clients {
                 {
                     it.seen[usize::from(key)] = mod_revision;
                 }
-                it.is_done = true;
                 if it.is_probe {
-                    return None;
+                    it.is_done = it.has_written;
+                    it.has_written = true;
+                    return if it.is_done { None } else { Some(0) };
                 }
             }
             Answer::NotDone => {
@@ -179,6 +183,7 @@ impl Client {
             is_probe,
             is_done: false,
             has_given_up: false,
+            has_written: false,
             seen_revision: 1,
             seen: [0; MAX_KEYS as usize],
         }

@@ -8,8 +8,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tenure_raft::Status;
-use tenure_replica::ReplicaStatus;
+use tenure_raft::{Node, RoleKind, Status};
+use tenure_replica::{Options, ReplicaStatus};
 use tenure_wal::Crash;
 
 use crate::clients::Waiting;
@@ -26,6 +26,8 @@ use crate::world::World;
 const PROGRESS: &str = "progress";
 const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
+const RESOURCES: &str = "resources";
+const MEMBERSHIP: &str = "who leads has a vote";
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
 /// A backlog may take this many times as long as one entry may.
@@ -259,8 +261,31 @@ impl World {
             let Some(process) = process else { continue };
             process.replica.store().check_invariants();
             self.judges.operations.check_state(*id, &process.replica.state())?;
+            self.check_log_is_short(process.replica.node())?;
         }
-        Ok(())
+        self.check_leader_votes()
+    }
+
+    /// The log does not grow without end: a checkpoint takes its place as often as the options say, or a bounded
+    /// number of times later where a follower needs it.
+    fn check_log_is_short(&self, node: &Node) -> Verdict {
+        let Options { checkpoint_entries, max_checkpoint_delay, .. } = self.plan.replica;
+        let entries = node.log().last_applied().0 - node.log().snapshot().last_included.index.0;
+        require(RESOURCES, entries <= checkpoint_entries.saturating_mul(max_checkpoint_delay), || {
+            format!("{} is at rest, and its last checkpoint is {entries} entries old", node.id())
+        })
+    }
+
+    /// A leader that left the voters goes when its change is done (paper §6, SOURCES C4).
+    fn check_leader_votes(&self) -> Verdict {
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        let leaders =
+            running.map(|process| process.replica.node()).filter(|node| node.role() == RoleKind::Leader);
+        let Some(leader) = leaders.max_by_key(|node| node.current_term()) else { return Ok(()) };
+        let configuration = self.judges.configuration();
+        require(MEMBERSHIP, configuration.is_voter(leader.id()), || {
+            format!("at rest {} leads {configuration}, and has no vote", leader.id())
+        })
     }
 
     /// Whether all members have applied all that is committed, and nobody waits for anything.

@@ -20,7 +20,7 @@ mod votes;
 
 use std::fmt;
 
-use tenure_raft::{Configuration, EntryId, Node, NodeId, Term};
+use tenure_raft::{Configuration, EntryId, Node, NodeId, RoleKind, Term};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -119,6 +119,9 @@ impl Judges {
         configuration: &Configuration,
     ) -> Verdict {
         let Judges { durability, committed, log_matching, membership, operations, .. } = self;
+        if node.role() == RoleKind::Leader {
+            quorum::check_term(node.id(), node.current_term(), commit)?;
+        }
         if !committed.is_news(commit) {
             return committed.check_known(node.id(), commit);
         }

@@ -43,6 +43,11 @@ impl Model {
         self.revisions.last().copied().unwrap_or(1)
     }
 
+    /// Up to which revision history is forgotten.
+    pub(crate) fn compact_revision(&self) -> i64 {
+        self.compactions.last().map_or(-1, |&(_, revision)| revision)
+    }
+
     /// Executes nothing at the next index.
     pub(crate) fn skip(&mut self) {
         self.revisions.push(self.revision());
@@ -103,9 +108,8 @@ impl Model {
 
     /// Executes a compaction at the next index.
     pub(crate) fn compact(&mut self, revision: i64) {
-        let (_, compact_revision) = *self.compactions.last().expect("the first is none");
         self.skip();
-        if revision > compact_revision && revision <= self.revision() {
+        if revision > self.compact_revision() && revision <= self.revision() {
             self.compactions.push((self.last_index(), revision));
         }
     }

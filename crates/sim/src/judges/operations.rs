@@ -184,8 +184,14 @@ impl Operations {
         let operation = &self.each[id.0 as usize];
         if let Action::Compact { revision: wanted } = operation.action {
             let fits = matches!(result, Ok(Response::Compact) | Err(Rejection::Compacted));
-            require(ACKNOWLEDGED, fits && revision >= wanted, || {
-                format!("{id} ({:?}) is answered {result:?} at revision {revision}", operation.action)
+            // Either answer says that what is older is forgotten, by this compaction or by one before it.
+            let is_forgotten = self.model.compact_revision() >= wanted;
+            require(ACKNOWLEDGED, fits && is_forgotten && revision >= wanted, || {
+                format!(
+                    "{id} ({:?}) is answered {result:?} at revision {revision}; compacted is {}",
+                    operation.action,
+                    self.model.compact_revision()
+                )
             })?;
             return Ok(Answer::Done { index: None, revision, mod_revision: 0 });
         }
@@ -388,6 +394,17 @@ mod tests {
         assert_eq!(judge(fixture.operations.on_read_answered(id, &other.snapshot())), LINEARIZABLE);
         let member = tenure_raft::NodeId::new(1).unwrap();
         assert_eq!(judge(fixture.operations.check_state(member, &other.snapshot())), ACKNOWLEDGED);
+    }
+
+    #[test]
+    fn a_compaction_that_is_acknowledged_and_not_committed_is_seen() {
+        let mut fixture = Fixture::new();
+        fixture.done();
+        let (id, command) = fixture.operations.begin(Action::Compact { revision: 2 });
+        let told = Ok(Response::Compact);
+        assert_eq!(judge(fixture.operations.on_write_answered(id, &told, 2)), ACKNOWLEDGED);
+        fixture.commit(&command.unwrap()).0.unwrap();
+        assert!(fixture.operations.on_write_answered(id, &told, 2).is_ok());
     }
 
     #[test]

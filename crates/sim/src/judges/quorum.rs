@@ -2,7 +2,7 @@
 //! configuration in force (SOURCES Q1, R6). The judge counts for itself, and on the shadows of the disks,
 //! not on what the leader believes.
 
-use tenure_raft::{Configuration, EntryId, NodeId, Voters};
+use tenure_raft::{Configuration, EntryId, NodeId, Term, Voters};
 
 use super::durability::Durability;
 use super::{Verdict, require};
@@ -27,6 +27,14 @@ pub(crate) fn check(
     })
 }
 
+/// Checks that a leader counts only entries of its own term: those before them are committed with them, and not
+/// by being on a quorum (paper §5.4.2, figure 8).
+pub(crate) fn check_term(leader: NodeId, term: Term, commit: EntryId) -> Verdict {
+    require(JUDGE, commit.term == term, || {
+        format!("{leader} leads term {term} and says that {commit} is committed, of an earlier term")
+    })
+}
+
 fn is_on_quorum(disks: &Durability, voters: &Voters, commit: EntryId) -> bool {
     let (mut holding, mut all) = (0, 0);
     for (id, votes) in voters.iter() {
@@ -43,7 +51,7 @@ fn is_on_quorum(disks: &Durability, voters: &Voters, commit: EntryId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{Entry, HardState, Index, Payload, Term, WriteToken};
+    use tenure_raft::{Entry, HardState, Index, Payload, WriteToken};
     use tenure_replica::LogJob;
 
     use super::*;
@@ -64,5 +72,13 @@ mod tests {
         }
         let other = EntryId::new(Index(1), Term(2));
         assert_eq!(check(&disks, &configuration, other, id(1)).unwrap_err().judge, JUDGE);
+    }
+
+    #[test]
+    fn an_earlier_term_that_is_counted_is_seen() {
+        let id = NodeId::new(1).unwrap();
+        let commit = EntryId::new(Index(2), Term(2));
+        assert!(check_term(id, Term(2), commit).is_ok());
+        assert_eq!(check_term(id, Term(4), commit).unwrap_err().judge, JUDGE);
     }
 }
