@@ -1,6 +1,6 @@
 //! Seeds as they come, shortened: whatever a seed draws, no judge has anything to say.
 
-use tenure_sim::{Coverage, Mark, Plan, run};
+use tenure_sim::{Coverage, FaultPlan, Mark, Plan, run};
 
 /// Runs the seeds from `first` on, each with only so much time for faults, and adds up what they exercised.
 fn run_seeds(first: u64, count: u64, faults_us: u64, plan_of: impl Fn(u64) -> Plan) -> Coverage {
@@ -37,4 +37,28 @@ fn e7_without_faults_there_is_one_election() {
 fn the_mix_whose_speed_is_measured_breaks_no_rule() {
     let coverage = run_seeds(1, 10, 10_000_000, Plan::typical);
     assert!(coverage.count(Mark::ProcessCrashed) > 0 && coverage.count(Mark::PowerLost) > 0);
+}
+
+/// Small pieces over a slow network, checkpoints all the time, and clients that never rest: a member that is far
+/// behind must come to the end of a checkpoint, and find the log behind it still there.
+#[test]
+fn p2_a_member_far_behind_catches_up_under_load() {
+    for seed in 1..=5 {
+        let mut plan = Plan::typical(seed);
+        plan.faults_us = 20_000_000;
+        plan.faults =
+            FaultPlan { process_crash_us: Some(4_000_000), mean_down_us: 8_000_000, ..FaultPlan::default() };
+        plan.network.min_delay_us = 5_000;
+        plan.network.in_order = true;
+        plan.clients.value_bytes = 700;
+        plan.clients.weights.compact = 0;
+        plan.replica.raft.snapshot_chunk_bytes = 1_000;
+        (plan.replica.checkpoint_entries, plan.replica.catch_up_entries) = (10, 0);
+        plan.replica.max_checkpoint_delay = 8;
+        let faults_us = plan.faults_us;
+        let report = run(plan).unwrap_or_else(|failure| panic!("{failure}"));
+        let took_us = report.simulated_us - faults_us;
+        assert!(report.coverage.count(Mark::SnapshotInstalled) > 0);
+        assert!(took_us < 60_000_000, "seed {seed}: equal only after {took_us} us");
+    }
 }
