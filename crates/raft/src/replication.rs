@@ -152,8 +152,11 @@ impl Node {
             AppendReply::Accepted { match_index } if match_index <= last_index => {
                 let is_news = progress.accept(match_index);
                 progress.count_round(now, last_index, self.options.election_timeout_us);
-                if is_news && let Some(end) = progress.rest_of_hole() {
-                    self.fill(from, self.log.id_at(match_index), end);
+                if is_news
+                    && let Some(end) = progress.rest_of_hole()
+                    && let Some(term) = self.log.term_at(match_index)
+                {
+                    self.fill(from, EntryId::new(match_index, term), end);
                 }
             }
             AppendReply::Accepted { .. } => {}

@@ -60,6 +60,7 @@ transcripts! {
     a_follower_reads_with_an_index_of_its_leader
     a_hole_behind_a_filled_one_is_filled_too
     a_hole_larger_than_an_append_is_filled_piece_by_piece
+    a_hole_that_was_compacted_meanwhile_is_not_filled
     a_joint_configuration_needs_both_halves
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
