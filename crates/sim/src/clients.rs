@@ -22,19 +22,28 @@ pub(crate) enum Waiting {
     Again(OperationId),
 }
 
+/// What a client is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// To ask all sorts of things.
+    Load,
+    /// A probe stays with its member, and tries until it has been answered a write…
+    ProbeWrite,
+    /// …and then a read.
+    ProbeRead,
+    /// It was answered both.
+    Answered,
+    /// Nobody waits for its answer any more.
+    GivenUp,
+}
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) waiting: Waiting,
     /// The member that it asks.
     pub(crate) member: usize,
-    /// It stays with its member, and tries until it has been answered a write and a read.
-    pub(crate) is_probe: bool,
-    /// As a probe it was answered both.
-    pub(crate) is_done: bool,
-    has_given_up: bool,
-    /// As a probe it was answered a write, and reads now.
-    has_written: bool,
+    pub(crate) purpose: Purpose,
     seen_revision: i64,
     seen: [i64; MAX_KEYS as usize],
 }
@@ -55,23 +64,23 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(plan: ClientPlan, members: usize, mut random: Random) -> Clients {
-        let each =
-            (0..plan.count).map(|_| Client::new(random.below(members as u64) as usize, false)).collect();
+        let each = (0..plan.count)
+            .map(|_| Client::new(random.below(members as u64) as usize, Purpose::Load))
+            .collect();
         let reachable = (0..members).collect();
         Clients { each, plan, random, reachable, closed: false, answered: 0, unknown: 0 }
     }
 
     /// A client that asks `member` until it has written, and until it has read. Returns its number.
     pub(crate) fn add_probe(&mut self, member: usize) -> usize {
-        self.each.push(Client::new(member, true));
+        self.each.push(Client::new(member, Purpose::ProbeWrite));
         self.each.len() - 1
     }
 
     /// These need not be answered any more.
     pub(crate) fn give_up(&mut self, probes: &[usize]) {
         for &probe in probes {
-            self.each[probe].is_probe = false;
-            self.each[probe].has_given_up = true;
+            self.each[probe].purpose = Purpose::GivenUp;
         }
     }
 
@@ -87,11 +96,13 @@ impl Clients {
 
     /// What a client does next, and where; none if it is done.
     pub(crate) fn next_action(&mut self, client: usize) -> Option<Action> {
-        if self.each[client].is_probe {
-            let has_written = self.each[client].has_written;
-            return Some(if has_written { Action::Get { key: 0 } } else { Action::Put { key: 0 } });
+        match self.each[client].purpose {
+            Purpose::ProbeWrite => return Some(Action::Put { key: 0 }),
+            Purpose::ProbeRead => return Some(Action::Get { key: 0 }),
+            Purpose::Answered | Purpose::GivenUp => return None,
+            Purpose::Load => {}
         }
-        if self.closed || self.each[client].has_given_up {
+        if self.closed {
             return None;
         }
         self.choose_member(client);
@@ -145,14 +156,20 @@ impl Clients {
                 {
                     it.seen[usize::from(key)] = mod_revision;
                 }
-                if it.is_probe {
-                    it.is_done = it.has_written;
-                    it.has_written = true;
-                    return if it.is_done { None } else { Some(0) };
+                match it.purpose {
+                    Purpose::ProbeWrite => {
+                        it.purpose = Purpose::ProbeRead;
+                        return Some(0);
+                    }
+                    Purpose::ProbeRead => {
+                        it.purpose = Purpose::Answered;
+                        return None;
+                    }
+                    Purpose::Load | Purpose::Answered | Purpose::GivenUp => {}
                 }
             }
             Answer::NotDone => {
-                if again && action.is_write() && !self.closed && !it.has_given_up {
+                if again && action.is_write() && !self.closed && it.purpose != Purpose::GivenUp {
                     it.waiting = Waiting::Again(id);
                     self.choose_member_for_again(client);
                 }
@@ -164,7 +181,7 @@ impl Clients {
 
     fn choose_member_for_again(&mut self, client: usize) {
         let client = &mut self.each[client];
-        if !client.is_probe {
+        if client.purpose == Purpose::Load {
             client.member = self.random.pick(&self.reachable);
         }
     }
@@ -176,17 +193,8 @@ impl Clients {
 }
 
 impl Client {
-    fn new(member: usize, is_probe: bool) -> Client {
-        Client {
-            waiting: Waiting::Idle,
-            member,
-            is_probe,
-            is_done: false,
-            has_given_up: false,
-            has_written: false,
-            seen_revision: 1,
-            seen: [0; MAX_KEYS as usize],
-        }
+    fn new(member: usize, purpose: Purpose) -> Client {
+        Client { waiting: Waiting::Idle, member, purpose, seen_revision: 1, seen: [0; MAX_KEYS as usize] }
     }
 }
 

@@ -12,7 +12,7 @@ use tenure_raft::{Node, RoleKind, Status};
 use tenure_replica::{Options, ReplicaStatus};
 use tenure_wal::Crash;
 
-use crate::clients::Waiting;
+use crate::clients::{Purpose, Waiting};
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::judges::{Verdict, Violation, require};
@@ -225,7 +225,7 @@ impl World {
     }
 
     fn is_done(&self, probe: usize) -> bool {
-        self.clients.each[probe].is_done
+        self.clients.each[probe].purpose == Purpose::Answered
     }
 
     fn heal_all(&mut self) -> Verdict {
