@@ -24,7 +24,7 @@ use tenure_store::{Limits, Member};
 use tenure_wal::{RealDisk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, first_members, own_member};
@@ -193,8 +193,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 
     let end = tokio::select! {
         result = &mut core => Some(of_core(result)),
-        // A thread ends by itself only when it cannot go on.
-        Some(Ended { result, .. }) = ended.recv() => Some(result.map_err(Stop::Failed)),
+        Some(Ended { result, .. }) = ended.recv() => Some(of_thread(result, &mut core).await),
         () = shutdown => None,
     };
     let end = if let Some(end) = end {
@@ -233,6 +232,14 @@ fn of_core(result: Result<Result<(), Stop>, JoinError>) -> Result<(), Stop> {
     match result {
         Ok(result) => result,
         Err(error) => Err(Stop::Failed(format!("a bug in this program: {error}"))),
+    }
+}
+
+/// What it means that a thread has ended: it cannot go on, or the core is gone, which then says why.
+async fn of_thread(result: Result<(), String>, core: &mut JoinHandle<Result<(), Stop>>) -> Result<(), Stop> {
+    match result {
+        Ok(()) => of_core(core.await),
+        Err(why) => Err(Stop::Failed(why)),
     }
 }
 
