@@ -29,12 +29,8 @@ pub(crate) struct SimArguments {
     /// Play this seed
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Tell everything that happens: every message, every write, every fault
-    #[arg(long, requires = "seed")]
-    trace: bool,
-    /// Tell only what changes somebody's state
-    #[arg(long, requires = "seed", conflicts_with = "trace")]
-    short: bool,
+    #[command(flatten)]
+    told: Told,
     /// Play this many seeds, on all cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
@@ -52,6 +48,17 @@ pub(crate) struct SimArguments {
     shrink: bool,
     #[command(flatten)]
     changes: Changes,
+}
+
+/// How much of one run is told.
+#[derive(Clone, Copy, Debug, Args)]
+struct Told {
+    /// Tell everything that happens: every message, every write, every fault
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Tell only what changes somebody's state
+    #[arg(long, requires = "seed", conflicts_with = "trace")]
+    short: bool,
 }
 
 /// What of a seed's plan is replaced.
@@ -115,7 +122,7 @@ impl Changes {
             }
         }
         for setting in &self.settings {
-            command += &format!(" --set {setting}");
+            command += &[" --set ", &setting.to_string()].concat();
         }
         command
     }
@@ -133,8 +140,9 @@ fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
     let plan = arguments.changes.plan(seed);
     tell(&format!("seed {seed}: {}", plan.summary()));
     let began = Instant::now();
-    let outcome = if arguments.trace || arguments.short {
-        let detail = if arguments.trace { Detail::Full } else { Detail::Short };
+    let Told { trace, short } = arguments.told;
+    let outcome = if trace || short {
+        let detail = if trace { Detail::Full } else { Detail::Short };
         let mut out = std::io::BufWriter::new(std::io::stdout());
         // Whoever closes the pipe (a pager) has seen enough.
         run_traced(plan, detail, Box::new(move |line| drop(writeln!(out, "{line}"))))
@@ -148,7 +156,7 @@ fn play_one(arguments: &SimArguments, seed: u64) -> ExitCode {
         }
         Err(failure) => {
             tell(&failure.to_string());
-            if !arguments.trace {
+            if !trace {
                 tell(&format!("to see it happen: {}", arguments.changes.replay(seed)));
             }
             if arguments.shrink {
@@ -332,7 +340,7 @@ mod tests {
         let replay = arguments.changes.replay(17);
         assert_eq!(replay, "cargo run --release -- sim --seed 17 --trace --mix typical --members 3");
         let again = parse(replay.split_once("-- ").unwrap().1).unwrap();
-        assert!(again.trace && again.seed == Some(17));
+        assert!(again.told.trace && again.seed == Some(17));
         assert_eq!(again.changes.plan(17).members, 3);
         let set = parse("sim --seed 4 --set clients=1 --set loss-ppm=0").unwrap().changes.replay(4);
         assert_eq!(set, "cargo run --release -- sim --seed 4 --trace --set clients=1 --set loss-ppm=0");
