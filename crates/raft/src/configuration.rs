@@ -55,11 +55,25 @@ impl Voters {
 
     /// These voters and one more. Where quorums were set, its votes are added to those that elect, and commits cost
     /// what they did: so all that had to meet still does.
-    pub(crate) fn joined_by(&self, id: NodeId, votes: u32) -> Voters {
+    #[must_use]
+    pub fn joined_by(&self, id: NodeId, votes: u32) -> Voters {
         let quorums = self
             .quorums
             .map(|quorums| Quorums { election_votes: quorums.election_votes + u64::from(votes), ..quorums });
         Voters::weighted(self.iter().chain([(id, votes)])).with_quorums(quorums)
+    }
+
+    /// These voters without one. Where quorums were set, elections need fewer votes by as many as it had, as far as
+    /// two elections still meet, and commits no more than there are.
+    #[must_use]
+    pub fn left_by(&self, id: NodeId) -> Voters {
+        let rest = Voters::weighted(self.iter().filter(|&(voter, _)| voter != id));
+        let (total_votes, gone) = (rest.total_votes(), self.total_votes() - rest.total_votes());
+        let quorums = self.quorums.map(|Quorums { election_votes, commit_votes }| Quorums {
+            election_votes: election_votes.saturating_sub(gone).max(total_votes / 2 + 1),
+            commit_votes: commit_votes.min(total_votes),
+        });
+        rest.with_quorums(quorums)
     }
 
     /// The quorums that were set, if any were.

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use tenure_raft::{Configuration, Index, InvalidConfiguration, Learner, NodeId, Term, Time, Voters};
+use tenure_raft::{Configuration, Index, InvalidConfiguration, Learner, NodeId, Term, Time};
 use tenure_store::Store;
 
 use crate::job::{Failure, RequestId};
@@ -191,7 +191,7 @@ impl View<'_> {
             return NextStep::Refuse(ChangeRefusal::MemberNotFound);
         }
         let mut target = self.configuration.clone();
-        target.voters = self.voters(Some(id), None);
+        target.voters = target.voters.left_by(id);
         target.learners.remove(&id);
         NextStep::Configure(target)
     }
@@ -227,16 +227,12 @@ impl View<'_> {
         }
         let votes = votes.or(old_votes.flatten()).unwrap_or(1);
         let mut target = self.configuration.clone();
-        target.voters = self.voters(replaces, Some((id, votes)));
+        if let Some(old) = replaces {
+            target.voters = target.voters.left_by(old);
+        }
+        target.voters = target.voters.joined_by(id, votes);
         target.learners.remove(&id);
         NextStep::Configure(target)
-    }
-
-    /// The voters, one less and one more; with the quorums that were set.
-    fn voters(&self, without: Option<NodeId>, with: Option<(NodeId, u32)>) -> Voters {
-        let voters = &self.configuration.voters;
-        let kept = voters.iter().filter(|&(id, _)| Some(id) != without);
-        Voters::weighted(kept.chain(with)).with_quorums(voters.quorums())
     }
 
     fn votes_of(&self, voter: NodeId) -> Option<u32> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{VoteResult, quorum_value, vote_result};
-use crate::{Configuration, Learner, NodeId, Quorum, Voters};
+use crate::{Configuration, Learner, NodeId, Quorum, Quorums, Voters};
 
 fn n(id: u64) -> NodeId {
     NodeId::new(id).expect("not zero")
@@ -161,4 +161,29 @@ proptest! {
         let granted: BTreeSet<NodeId> = values.iter().filter(|&(_, &v)| v > 2).map(|(&id, _)| id).collect();
         prop_assert_eq!(wins(&configuration, &granted), is_quorum(&configuration, &granted));
     }
+}
+
+/// SOURCES Q5: whoever comes or goes, with whatever votes, the quorums that were set still meet.
+#[test]
+fn quorums_that_meet_still_do_when_a_voter_comes_or_goes() {
+    let is_safe =
+        |voters: &Voters| Configuration { voters: voters.clone(), ..Configuration::default() }.check();
+    let mut tried = 0;
+    for votes in [[1, 1, 1, 1, 1], [3, 1, 1, 1, 1], [5, 4, 3, 2, 1]] {
+        let voters = Voters::weighted((1..=5).map(n).zip(votes));
+        let total = voters.total_votes();
+        for (election_votes, commit_votes) in (1..=total).flat_map(|e| (1..=total).map(move |c| (e, c))) {
+            let set = voters.clone().with_quorums(Some(Quorums { election_votes, commit_votes }));
+            if is_safe(&set).is_err() {
+                continue;
+            }
+            tried += 1;
+            for changed in
+                (1..=5).map(|id| set.left_by(n(id))).chain([set.joined_by(n(6), 1), set.joined_by(n(6), 7)])
+            {
+                assert_eq!(is_safe(&changed), Ok(()), "{set} became {changed}");
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
 }
