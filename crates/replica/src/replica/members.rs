@@ -236,8 +236,10 @@ impl Replica {
     /// Once a term, the leader writes down where those first members are reached that have not said it yet: who
     /// joins later has no other way to learn it.
     pub(super) fn introduce_first_members(&mut self) {
-        let term = self.node.current_term();
-        if self.node.role() != RoleKind::Leader || self.publication.introduced_in == term {
+        let (term, log) = (self.node.current_term(), self.node.log());
+        // Before it has applied an entry of its term, it may not know what was written long ago.
+        let knows_all = log.term_at(log.last_applied()) == Some(term);
+        if self.node.role() != RoleKind::Leader || !knows_all || self.publication.introduced_in == term {
             return;
         }
         self.publication.introduced_in = term;

@@ -54,6 +54,13 @@ fn follower_of(leader: u64) -> u64 {
 /// A cluster of three that knows itself by addresses.
 fn cluster() -> (Cluster, u64) {
     let mut cluster = Cluster::new(Options::default());
+    introduce(&mut cluster);
+    let leader = cluster.await_leader();
+    (cluster, leader)
+}
+
+/// Each says what its flags say.
+fn introduce(cluster: &mut Cluster) {
     for (&number, member) in &mut cluster.members {
         let known = |number| Member { id: number, peer_urls: url(number), ..Member::default() };
         member.replica.introduce((1..=3).map(known).collect());
@@ -63,8 +70,6 @@ fn cluster() -> (Cluster, u64) {
             ..known(number)
         });
     }
-    let leader = cluster.await_leader();
-    (cluster, leader)
 }
 
 #[test]
@@ -236,4 +241,20 @@ fn where_a_member_is_reached_can_change_and_no_two_share_an_address() {
     assert_eq!(known.map(|member| member.peer_urls), Some(url(9)), "and what is published does not undo it");
     assert_eq!(change(&mut cluster, at, update(other), false), Err(ChangeRefusal::PeerUrlExists));
     cluster.assert_equal_states();
+}
+
+/// A leader that starts again leads before it has applied its log: what its flags say must not undo what stands
+/// there.
+#[test]
+fn where_a_member_is_reached_is_not_undone_by_the_flags_of_a_later_start() {
+    let (mut cluster, leader) = cluster();
+    let at = follower_of(leader);
+    let update = MemberChange::Update { id: id(at), peer_urls: url(9) };
+    assert_eq!(change(&mut cluster, at, update, false), Ok(()));
+    (1..=3).for_each(|number| cluster.restart(number));
+    introduce(&mut cluster);
+    let leader = cluster.await_leader();
+    put(&mut cluster, leader, "k");
+    let known = cluster.members[&leader].replica.store().member(at).cloned();
+    assert_eq!(known.map(|member| member.peer_urls), Some(url(9)));
 }
