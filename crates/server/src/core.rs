@@ -227,11 +227,7 @@ impl Core {
         }
         self.roster_version = Some(version);
         let Surroundings { gate, peers, first_members, inputs_of_core, .. } = &mut self.surroundings;
-        let mut roster = Roster::of(&self.replica, first_members);
-        if roster.members.is_empty() {
-            // It joins, and has no log yet.
-            roster = Roster::told(first_members, self.replica.node().configuration());
-        }
+        let roster = Roster::of(&self.replica, first_members);
         peers.update(self.replica.node().id(), &roster);
         gate.update(roster);
         tokio::task::spawn_blocking({

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenure_api::peer::{MemberAddress, Members};
-use tenure_raft::{Configuration, NodeId};
+use tenure_raft::NodeId;
 use tenure_replica::Replica;
 use tenure_store::Member;
 
@@ -17,24 +17,27 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// What a member knows; of those that the state says nothing of, what it was told at the start.
+    /// What a member knows; of those that the state says nothing of, and of all as long as it joins and has no log
+    /// yet, what it was told at the start.
     pub(crate) fn of(replica: &Replica, first: &BTreeMap<u64, Member>) -> Roster {
         let (store, newest) = (replica.store(), replica.node().configuration());
-        let ids = newest.members().chain(replica.applied_configuration().members());
+        let ids: Vec<NodeId> = newest.members().chain(replica.applied_configuration().members()).collect();
+        if ids.is_empty() {
+            return Roster::told(first);
+        }
         let member = |id: NodeId| {
             let unknown = || Member { id: id.as_u64(), ..Member::default() };
             let known = store.member(id.as_u64()).or_else(|| first.get(&id.as_u64()));
             (id, known.cloned().unwrap_or_else(unknown))
         };
         let removed = store.snapshot().removed_members().iter().copied().filter_map(NodeId::new).collect();
-        Roster { members: ids.map(member).collect(), removed }
+        Roster { members: ids.into_iter().map(member).collect(), removed }
     }
 
-    /// The members that a server was told of at its start: all that it can talk to before it has a log.
-    pub(crate) fn told(first: &BTreeMap<u64, Member>, configuration: &Configuration) -> Roster {
+    /// The members that a server was told of at its start.
+    fn told(first: &BTreeMap<u64, Member>) -> Roster {
         let members = first.values().filter_map(|member| Some((NodeId::new(member.id)?, member.clone())));
-        let is_known = |id: &NodeId| configuration.is_member(*id) || configuration.members().next().is_none();
-        Roster { members: members.filter(|(id, _)| is_known(id)).collect(), removed: BTreeSet::new() }
+        Roster { members: members.collect(), removed: BTreeSet::new() }
     }
 
     /// The answer to a server that is about to join.

@@ -331,10 +331,7 @@ fn open(
     };
     let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
     let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
-    let mut roster = Roster::of(&started.replica, first_members);
-    if roster.members.is_empty() {
-        roster = Roster::told(first_members, started.replica.node().configuration());
-    }
+    let roster = Roster::of(&started.replica, first_members);
     let member_disk_id = identity.directory_id;
     let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
     let gate = Arc::new(Gate::new(identity, own_peer_urls, roster, member_disk, pins));
