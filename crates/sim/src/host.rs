@@ -6,13 +6,12 @@ use tenure_replica::{
     CheckpointDone, CheckpointJob, Job, LogJob, PeerMessage, RecoveryError, Reply, RequestId,
 };
 use tenure_store::Command;
-use tenure_wal::Crash;
 
 use crate::action::OperationId;
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
-use crate::judges::{Answer, Verdict, Violation, require};
-use crate::member::{Doom, Process, number_of, recovered};
+use crate::judges::{Answer, Verdict, require};
+use crate::member::{Doom, Process, number_of};
 use crate::network::Fate;
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
@@ -111,7 +110,7 @@ impl World {
         self.wake(member)
     }
 
-    fn answer(&mut self, client: usize, operation: OperationId, answer: Answer) {
+    pub(crate) fn answer(&mut self, client: usize, operation: OperationId, answer: Answer) {
         if !self.network.loses() {
             let delay_us = self.network.delay_us();
             self.add_in(delay_us, Event::Answer { client, operation, answer });
@@ -298,7 +297,7 @@ impl World {
     }
 
     /// Has the member woken when its next deadline comes.
-    fn set_timer(&mut self, member: usize) {
+    pub(crate) fn set_timer(&mut self, member: usize) {
         let it = &mut self.members[member];
         let Some(process) = &mut it.process else { return };
         let Some(at_us) = it.clock.when(process.replica.next_deadline()) else { return };
@@ -415,171 +414,6 @@ impl World {
             Err(error) => self.on_disk_failed(member, &RecoveryError::Checkpoint(error)),
         }
     }
-
-    // ---- Crash and recovery -------------------------------------------------------------------------
-
-    /// A disk gave an error: the member stops. If the error was a planned crash, that is what it was.
-    fn on_disk_failed(&mut self, member: usize, error: &RecoveryError) -> Verdict {
-        let it = &mut self.members[member];
-        if it.disks.has_power_failed() {
-            let Some(Doom::InChange(crash) | Doom::BeforeSync(crash)) = it.doom else {
-                panic!("a disk fails like this only when that was planned");
-            };
-            self.coverage.reach(Mark::CrashedMidJob);
-            self.crash(member, crash);
-            return Ok(());
-        }
-        check_was_injected(it.id, error)?;
-        self.coverage.reach(Mark::DiskFailed);
-        let id = it.id;
-        self.trace.line(self.now_us, Detail::Short, [60, member as u64], format_args!("{id} stops: {error}"));
-        self.crash(member, Crash::Process);
-        Ok(())
-    }
-
-    /// The process ends; with it, if it is the power that went, all that was not synced.
-    pub(crate) fn crash(&mut self, member: usize, crash: Crash) {
-        let it = &mut self.members[member];
-        let Some(process) = it.process.take() else { return };
-        it.last_in_force = process.in_force.clone();
-        it.start += 1;
-        it.doom = None;
-        it.held = None;
-        it.disks.crash(crash, &mut self.random);
-        let (id, start) = (it.id, it.start);
-        self.coverage.reach(match crash {
-            Crash::Process => Mark::ProcessCrashed,
-            Crash::Power => Mark::PowerLost,
-        });
-        let facts = [61, member as u64, crash as u64];
-        self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} crashes ({crash:?})"));
-        for (client, operation) in process.requests.into_values() {
-            self.answer(client, operation, Answer::Unknown);
-        }
-        for peer in 0..self.members.len() {
-            if peer != member && crash == Crash::Process && self.network.is_noticed() {
-                let delay_us = self.network.delay_us();
-                self.add_unreachable(delay_us, peer, member);
-            }
-        }
-        if self.kept_up.contains(&member) {
-            let down_us = self.nemesis.down_us();
-            self.add_in(down_us, Event::Boot { member, start });
-        }
-    }
-
-    /// Starts a member that is down.
-    pub(crate) fn boot(&mut self, member: usize) -> Verdict {
-        if self.members[member].process.is_some() || self.members[member].is_lost {
-            return Ok(());
-        }
-        let is_doomed = self.nemesis.interrupts_recovery();
-        let crash = self.nemesis.any_crash();
-        let it = &mut self.members[member];
-        it.start += 1;
-        if is_doomed {
-            it.disks.doom_recovery(&mut self.nemesis.random);
-        }
-        let (id, start) = (it.id, it.start);
-        if let Err(error) = it.boot(&self.plan, self.now_us, &mut self.random) {
-            if it.disks.has_power_failed() {
-                self.coverage.reach(Mark::CrashedInRecovery);
-            } else {
-                check_was_injected(id, &error)?;
-            }
-            self.trace.line(
-                self.now_us,
-                Detail::Short,
-                [62, member as u64],
-                format_args!("{id} cannot start: {error}"),
-            );
-            it.disks.crash(crash, &mut self.random);
-            let down_us = self.nemesis.down_us();
-            self.add_in(down_us, Event::Boot { member, start });
-            return Ok(());
-        }
-        it.disks.reprieve();
-        self.on_booted(member)?;
-        self.drain(member)
-    }
-
-    fn on_booted(&mut self, member: usize) -> Verdict {
-        let it = &self.members[member];
-        let Some(process) = &it.process else { return Ok(()) };
-        if process.torn_tail {
-            self.coverage.reach(Mark::TornTail);
-        }
-        let checkpoint = process.replica.node().log().snapshot().last_included;
-        let found = recovered(&process.log);
-        let hash = process.replica.store().state_hash();
-        let status = process.replica.status().raft;
-        self.trace.line(
-            self.now_us,
-            Detail::Short,
-            [63, member as u64, status.last.index.0, status.last.term.0, hash.0],
-            format_args!(
-                "{} starts: {}, checkpoint {checkpoint}, last {}",
-                it.id, status.hard_state, status.last
-            ),
-        );
-        self.judges.on_recovered(it.id, &found, checkpoint, hash)
-    }
-
-    // ---- Other things that are done to a member -----------------------------------------------------
-
-    /// An operator hands leadership to somebody else.
-    pub(crate) fn transfer(&mut self, leader: Option<usize>) -> Verdict {
-        let Some(member) = leader else { return Ok(()) };
-        let target = self.nemesis.victim(None);
-        let target = self.nemesis.random.chance(700_000).then(|| self.members[target].id);
-        let it = &mut self.members[member];
-        let Some(process) = it.process.as_mut().filter(|_| it.held.is_none()) else { return Ok(()) };
-        // Refused when it is too late: then there is nothing to see.
-        let _ = process.replica.transfer_leadership(it.clock.shows(self.now_us), target);
-        self.wake(member)
-    }
-
-    pub(crate) fn change_clock(&mut self, member: usize, rate_ppm: u64, jump_us: u64) {
-        let it = &mut self.members[member];
-        it.clock.change(self.now_us, rate_ppm, jump_us);
-        let id = it.id;
-        let facts = [64, member as u64, rate_ppm, jump_us];
-        self.trace.line(
-            self.now_us,
-            Detail::Short,
-            facts,
-            format_args!("{id} clock runs at {rate_ppm} ppm, after a jump of {jump_us} us"),
-        );
-        self.reset_timer(member);
-    }
-
-    /// What the timer was set for no longer means anything.
-    pub(crate) fn reset_timer(&mut self, member: usize) {
-        if let Some(process) = &mut self.members[member].process {
-            process.timer_at_us = None;
-        }
-        self.set_timer(member);
-    }
-}
-
-/// A member may stop for a fault of its disk that was planned, and for nothing else.
-fn check_was_injected(id: NodeId, error: &RecoveryError) -> Verdict {
-    const EIO: i32 = 5;
-    const ENOSPC: i32 = 28;
-    let source = std::error::Error::source(error);
-    let io_error = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-    let is_planned = match error {
-        RecoveryError::Log(_) | RecoveryError::Checkpoint(_) => {
-            io_error.is_some_and(|error| matches!(error.raw_os_error(), Some(EIO | ENOSPC)))
-        }
-        RecoveryError::LogMissing { .. } => false,
-        // The identity's file; its errors come as text.
-        RecoveryError::Mismatch(text) => text.contains("os error"),
-    };
-    if is_planned {
-        return Ok(());
-    }
-    Err(Violation { judge: "recovery", cause: format!("{id} stops without cause: {error}") })
 }
 
 struct ShownLogJob<'a>(&'a LogJob);

@@ -26,6 +26,7 @@ mod swarm;
 mod action;
 mod clients;
 mod host;
+mod lifecycle;
 mod member;
 mod nemesis;
 mod network;

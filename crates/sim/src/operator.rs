@@ -5,16 +5,82 @@
 //! does not name is emptied, and a disk is only lost while the others are a quorum by every configuration that
 //! might be in force. All else the members have to bear, forced changes to machines that do not run included.
 
-use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorums, Voters};
+use std::collections::BTreeMap;
+
+use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorum, Quorums, Voters};
 
 use crate::coverage::Mark;
-use crate::judges::Verdict;
-use crate::random::CERTAIN_PPM;
+use crate::judges::{Verdict, is_quorum};
+use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
 
 /// The most votes that a member gets.
 const MAX_VOTES: u64 = 3;
+
+/// Members on paper.
+struct Draft {
+    voters: Vec<(NodeId, u32)>,
+    learners: BTreeMap<NodeId, Learner>,
+}
+
+impl Draft {
+    /// Changes something, and leaves somebody who votes.
+    fn change(&mut self, random: &mut Random, available: &[NodeId]) {
+        let is_member =
+            |id: &NodeId| self.learners.contains_key(id) || self.voters.iter().any(|(voter, _)| voter == id);
+        let outside: Vec<NodeId> = available.iter().copied().filter(|id| !is_member(id)).collect();
+        let inside: Vec<NodeId> = available.iter().copied().filter(is_member).collect();
+        match random.below(8) {
+            0 | 1 if !outside.is_empty() => self.add(random, &outside),
+            2 if inside.len() > 1 => {
+                let goes = random.pick(&inside);
+                self.voters.retain(|&(id, _)| id != goes);
+                self.learners.remove(&goes);
+            }
+            // Ready or not.
+            3 if !self.learners.is_empty() => {
+                let learners: Vec<NodeId> = self.learners.keys().copied().collect();
+                let promoted = random.pick(&learners);
+                self.learners.remove(&promoted);
+                self.voters.push((promoted, 1));
+            }
+            // One takes the place of another.
+            4 if !outside.is_empty() && !self.voters.is_empty() => {
+                let place = random.below(self.voters.len() as u64) as usize;
+                self.voters[place].0 = random.pick(&outside);
+            }
+            5 => {
+                for (_, votes) in &mut self.voters {
+                    *votes = random.between(1, MAX_VOTES) as u32;
+                }
+            }
+            _ => self.draw_anew(random, available),
+        }
+        if self.voters.is_empty() {
+            self.voters = available.iter().map(|&id| (id, 1)).collect();
+        }
+    }
+
+    fn add(&mut self, random: &mut Random, outside: &[NodeId]) {
+        let votes = 1 + random.below(MAX_VOTES) as u32 / 2;
+        let kinds = [Learner::Joins { votes }, Learner::Joins { votes: 1 }, Learner::Waits];
+        self.learners.insert(random.pick(outside), random.pick(&kinds));
+    }
+
+    /// From any members to any others.
+    fn draw_anew(&mut self, random: &mut Random, available: &[NodeId]) {
+        self.voters.clear();
+        self.learners.clear();
+        for &id in available {
+            match random.below(4) {
+                0 => {}
+                1 => drop(self.learners.insert(id, Learner::Waits)),
+                _ => self.voters.push((id, 1)),
+            }
+        }
+    }
+}
 
 impl World {
     // ---- Changes of the members ---------------------------------------------------------------------
@@ -60,68 +126,18 @@ impl World {
 
     /// What the operator wants instead of `current`. Lost members are never wanted.
     fn draw_members(&mut self, current: &Configuration) -> Configuration {
-        let available: Vec<NodeId> =
-            self.members.iter().filter(|member| !member.is_lost).map(|member| member.id).collect();
-        let random = &mut self.nemesis.random;
-        let mut target = current.clone();
-        let mut chosen: Vec<(NodeId, u32)> =
-            current.voters.iter().filter(|(id, _)| available.contains(id)).collect();
-        target.learners.retain(|id, _| available.contains(id));
-        let outside: Vec<NodeId> = available.iter().copied().filter(|&id| !current.is_member(id)).collect();
-        match random.below(8) {
-            // Somebody joins.
-            0 | 1 if !outside.is_empty() => {
-                let votes = 1 + random.below(MAX_VOTES) as u32 / 2;
-                let learner =
-                    random.pick(&[Learner::Joins { votes }, Learner::Joins { votes: 1 }, Learner::Waits]);
-                target.learners.insert(random.pick(&outside), learner);
-            }
-            // Somebody goes.
-            2 if current.members().count() > 1 => {
-                let members: Vec<NodeId> = current.members().collect();
-                let goes = random.pick(&members);
-                chosen.retain(|&(id, _)| id != goes);
-                target.learners.remove(&goes);
-            }
-            // A learner is promoted, ready or not.
-            3 if !target.learners.is_empty() => {
-                let learners: Vec<NodeId> = target.learners.keys().copied().collect();
-                let promoted = random.pick(&learners);
-                target.learners.remove(&promoted);
-                chosen.push((promoted, 1));
-            }
-            // One takes the place of another.
-            4 if !outside.is_empty() && !chosen.is_empty() => {
-                let place = random.below(chosen.len() as u64) as usize;
-                chosen[place].0 = random.pick(&outside);
-            }
-            // Votes or quorums are set.
-            5 => {
-                for (_, votes) in &mut chosen {
-                    *votes = random.between(1, MAX_VOTES) as u32;
-                }
-            }
-            // From any members to any others.
-            _ => {
-                chosen.clear();
-                target.learners.clear();
-                for id in available.iter().copied() {
-                    match random.below(4) {
-                        0 => {}
-                        1 => drop(target.learners.insert(id, Learner::Waits)),
-                        _ => chosen.push((id, 1)),
-                    }
-                }
-            }
-        }
-        if chosen.is_empty() {
-            chosen = available.iter().map(|&id| (id, 1)).collect();
-        }
-        target.learners.retain(|id, _| chosen.iter().all(|(voter, _)| voter != id));
-        let voters = Voters::weighted(chosen);
+        let there = self.members.iter().filter(|member| !member.is_lost);
+        let available: Vec<NodeId> = there.map(|member| member.id).collect();
+        let mut draft = Draft {
+            voters: current.voters.iter().filter(|(id, _)| available.contains(id)).collect(),
+            learners: current.learners.clone().into_iter().filter(|(id, _)| available.contains(id)).collect(),
+        };
+        draft.change(&mut self.nemesis.random, &available);
+        let Draft { voters, mut learners } = draft;
+        learners.retain(|id, _| voters.iter().all(|(voter, _)| voter != id));
+        let voters = Voters::weighted(voters);
         let quorums = self.draw_quorums(voters.total_votes());
-        target.voters = voters.with_quorums(quorums);
-        target
+        Configuration { voters: voters.with_quorums(quorums), old_voters: None, learners }
     }
 
     /// Mostly majorities; now and then cheap commits and dear elections, or the other way round as far as two
@@ -255,12 +271,5 @@ impl World {
 
 /// Whether those for whom `is_there` holds can elect and commit.
 fn has_quorums(configuration: &Configuration, is_there: impl Fn(NodeId) -> bool) -> bool {
-    configuration.halves().all(|voters| {
-        let there: u64 =
-            voters.iter().filter(|&(id, _)| is_there(id)).map(|(_, votes)| u64::from(votes)).sum();
-        match voters.quorums() {
-            Some(quorums) => there >= quorums.election_votes.max(quorums.commit_votes),
-            None => 2 * there > voters.total_votes(),
-        }
-    })
+    [Quorum::Election, Quorum::Commit].into_iter().all(|quorum| is_quorum(configuration, quorum, &is_there))
 }

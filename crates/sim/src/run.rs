@@ -31,7 +31,7 @@ const MEMBERSHIP: &str = "who leads has a vote";
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
 /// A backlog may take this many times as long as one entry may.
-const MAX_BACKLOG: u64 = 20;
+const MAX_BACKLOG: u64 = 5;
 
 /// A run that went well.
 #[derive(Clone, Debug)]

@@ -26,6 +26,7 @@ use tenure_store::StateHash;
 
 pub(crate) use durability::Recovered;
 pub(crate) use operations::{Action, Answer, OperationId, Operations};
+pub(crate) use quorum::is_quorum;
 
 use committed::Committed;
 use durability::Durability;

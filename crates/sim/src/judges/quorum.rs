@@ -2,7 +2,7 @@
 //! configuration in force (SOURCES Q1, R6). The judge counts for itself, and on the shadows of the disks,
 //! not on what the leader believes.
 
-use tenure_raft::{Configuration, EntryId, NodeId, Term, Voters};
+use tenure_raft::{Configuration, EntryId, NodeId, Quorum, Term};
 
 use super::durability::Durability;
 use super::{Verdict, require};
@@ -16,7 +16,7 @@ pub(crate) fn check(
     commit: EntryId,
     reporter: NodeId,
 ) -> Verdict {
-    let has_quorum = configuration.halves().all(|voters| is_on_quorum(disks, voters, commit));
+    let has_quorum = is_quorum(configuration, Quorum::Commit, |id| disks.shadow(id).holds(commit));
     require(JUDGE, has_quorum, || {
         let holders: Vec<String> = configuration
             .members()
@@ -35,18 +35,23 @@ pub(crate) fn check_term(leader: NodeId, term: Term, commit: EntryId) -> Verdict
     })
 }
 
-fn is_on_quorum(disks: &Durability, voters: &Voters, commit: EntryId) -> bool {
-    let (mut holding, mut all) = (0, 0);
-    for (id, votes) in voters.iter() {
-        all += u64::from(votes);
-        if disks.shadow(id).holds(commit) {
-            holding += u64::from(votes);
+/// Whether those for whom `is_in` holds are enough for `quorum`, in every half of the configuration. The judges'
+/// own arithmetic: that of the core is what they judge.
+pub(crate) fn is_quorum(
+    configuration: &Configuration,
+    quorum: Quorum,
+    is_in: impl Fn(NodeId) -> bool,
+) -> bool {
+    configuration.halves().all(|voters| {
+        let inside = voters.iter().filter(|&(id, _)| is_in(id));
+        let inside: u64 = inside.map(|(_, votes)| u64::from(votes)).sum();
+        let all: u64 = voters.iter().map(|(_, votes)| u64::from(votes)).sum();
+        match (voters.quorums(), quorum) {
+            (None, _) => 2 * inside > all,
+            (Some(quorums), Quorum::Election) => inside >= quorums.election_votes,
+            (Some(quorums), Quorum::Commit) => inside >= quorums.commit_votes,
         }
-    }
-    match voters.quorums() {
-        Some(quorums) => holding >= quorums.commit_votes,
-        None => 2 * holding > all,
-    }
+    })
 }
 
 #[cfg(test)]

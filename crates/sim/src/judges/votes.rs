@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use tenure_raft::{Configuration, Envelope, Message, NodeId, Term};
+use tenure_raft::{Configuration, Envelope, Message, NodeId, Quorum, Term};
 
+use super::quorum::is_quorum;
 use super::{Verdict, require};
 
 const JUDGE: &str = "one vote a term";
@@ -40,12 +41,7 @@ impl Votes {
     /// by what left the voters.
     pub(crate) fn check_won(&self, leader: NodeId, term: Term, configuration: &Configuration) -> Verdict {
         let voted = |id: NodeId| self.given.get(&(id, term)) == Some(&leader);
-        let has_quorum = configuration.halves().all(|voters| {
-            let given = voters.iter().filter(|&(id, _)| voted(id)).map(|(_, votes)| u64::from(votes));
-            let all: u64 = voters.iter().map(|(_, votes)| u64::from(votes)).sum();
-            let given: u64 = given.sum();
-            voters.quorums().map_or(2 * given > all, |quorums| given >= quorums.election_votes)
-        });
+        let has_quorum = is_quorum(configuration, Quorum::Election, voted);
         require(WON, has_quorum, || {
             let voters: Vec<String> =
                 configuration.members().filter(|&id| voted(id)).map(|id| id.to_string()).collect();
