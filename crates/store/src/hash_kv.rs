@@ -46,7 +46,7 @@ pub(crate) fn hash_kv(state: &State, revision: i64) -> Result<HashKv, Rejection>
 fn hash_records(state: &State, revision: i64) -> u32 {
     let compact_revision = state.compact_revision();
     let superseded = superseded_at(state, revision);
-    let below = state.records_below_compaction();
+    let below = state.records_below_compaction(0);
     let records = below.iter().chain(state.changes_from(compact_revision));
     let mut crc = crc32c::crc32c(KEY_BUCKET);
     let mut buffer = Vec::new();

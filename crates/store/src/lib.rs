@@ -14,7 +14,7 @@
 //! the caller's. Watches, leases and users are not built yet.
 //!
 //! Reading order: [`request`], [`response`] and [`check()`] (what can be asked and answered), `record`,
-//! `history` and `state` (what is kept), `range`, `write` and `txn` (what is done), `store` and `snapshot`
+//! `history`, `buried` and `state` (what is kept), `range`, `write` and `txn` (what is done), `store` and `snapshot`
 //! (how it is reached), `codec`, `checkpoint` and `hash_kv` (what leaves as bytes).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -25,6 +25,7 @@ pub mod response;
 mod check;
 mod overlap;
 
+mod buried;
 mod history;
 mod interval;
 mod invariants;

@@ -57,7 +57,7 @@ pub(crate) enum Change {
 }
 
 /// What a record costs beside its key and value: the record, its counters, its places in map and history.
-const RECORD_OVERHEAD_BYTES: u64 = 256;
+pub(crate) const RECORD_OVERHEAD_BYTES: u64 = 256;
 
 impl Record {
     pub(crate) fn new(

@@ -1,5 +1,6 @@
 //! The state at one moment, for reads beside the apply loop.
 
+use crate::checkpoint::part;
 use crate::range::Extent;
 use crate::state::State;
 use crate::txn::Plan;
@@ -131,5 +132,24 @@ impl Snapshot {
     /// About what the present pairs alone take.
     pub fn live_bytes(&self) -> u64 {
         self.state.live_bytes()
+    }
+
+    /// Whether [`checkpoint::Writer::part`](crate::checkpoint::Writer::part) can write what lies above `since`: no
+    /// delete above it has been forgotten that the part must tell of.
+    pub fn can_build_on(&self, since: i64) -> bool {
+        (1..=self.revision()).contains(&since)
+            && self.state.buried().reaches_back_to(since, self.compact_revision())
+    }
+
+    /// About how many bytes a part above `since` takes; takes time in proportion to it, if nothing was compacted
+    /// since.
+    pub fn part_bytes(&self, since: i64) -> u64 {
+        part::size_bytes(&self.state, since)
+    }
+
+    /// About how many bytes a checkpoint of one part takes; rather more than less.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let needless_bytes = crate::record::RECORD_OVERHEAD_BYTES - part::RECORD_BYTES;
+        self.size_bytes() - needless_bytes * self.key_count() as u64
     }
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imbl::OrdMap;
 
+use crate::buried::Buried;
 use crate::history::History;
 use crate::interval::Interval;
 use crate::record::{Previous, Record, Revision};
@@ -45,6 +46,8 @@ pub(crate) struct State {
     bases: OrdMap<Revision, Arc<Record>>,
     /// All records from the compact revision on; below it, up to a block that is no longer state.
     history: History,
+    /// Deletes that compactions have dropped. Not part of what members compare.
+    buried: Buried,
     members: OrdMap<u64, Member>,
     /// The ids of the members that were removed last, in that order.
     removed_members: Arc<Vec<u64>>,
@@ -101,6 +104,7 @@ impl State {
             dead: OrdMap::new(),
             bases: OrdMap::new(),
             history: History::default(),
+            buried: Buried::complete_above(compact_revision - 1),
             members: OrdMap::new(),
             removed_members: Arc::default(),
             revision,
@@ -239,13 +243,23 @@ impl State {
         self.history.first_from(start)
     }
 
-    /// What the compaction has left of the time before it: each key's newest put below the compact
-    /// revision, unless the key changed again at that revision itself. In order of revisions.
-    pub(crate) fn records_below_compaction(&self) -> Vec<Arc<Record>> {
-        let unchanged = self.live.values().filter(|r| r.revision.main < self.compact_revision);
-        let mut records: Vec<_> = self.bases.values().chain(unchanged).cloned().collect();
+    /// What the compaction has left of the time before it and after `since`: each key's newest put below the
+    /// compact revision, unless the key changed again at that revision itself. In order of revisions. Looks at
+    /// every present key, unless there is nothing between the two.
+    pub(crate) fn records_below_compaction(&self, since: i64) -> Vec<Arc<Record>> {
+        let between = since + 1..self.compact_revision;
+        if between.is_empty() {
+            return Vec::new();
+        }
+        let both = self.bases.values().chain(self.live.values());
+        let mut records: Vec<_> =
+            both.filter(|record| between.contains(&record.revision.main)).cloned().collect();
         records.sort_unstable_by_key(|record| record.revision);
         records
+    }
+
+    pub(crate) fn buried(&self) -> &Buried {
+        &self.buried
     }
 }
 
@@ -340,6 +354,7 @@ impl State {
         self.bases = bases;
         self.compact_revision = revision;
         self.history.drop_blocks_below(revision);
+        self.buried.limit(self.live.len(), revision);
         Ok(())
     }
 
@@ -382,12 +397,44 @@ impl State {
             keep_if_needed(record);
             self.totals.forget(record);
             self.totals.forget_predecessor(record, self.compact_revision);
-            let is_newest = |newest: &Arc<Record>| newest.revision == record.revision;
-            if record.is_tombstone() && self.dead.get(&record.key).is_some_and(is_newest) {
-                self.dead.remove(&record.key);
+            if record.is_tombstone() {
+                self.buried.insert(record.revision, &record.key);
+                let is_newest = |newest: &Arc<Record>| newest.revision == record.revision;
+                if self.dead.get(&record.key).is_some_and(is_newest) {
+                    self.dead.remove(&record.key);
+                }
             }
         }
         bases
+    }
+}
+
+/// Putting a state together from the parts of a checkpoint.
+impl State {
+    /// Goes on from the state that a part ends with to the counters of the next one, whose records follow. What the
+    /// compactions between them drop goes now, and the members, which every part names anew.
+    pub(crate) fn restore_next(&mut self, revision: i64, compact_revision: i64, applied_index: u64) {
+        assert!(revision >= self.revision, "parts follow each other");
+        self.revision = revision;
+        self.applied_index = applied_index;
+        if compact_revision > self.compact_revision {
+            self.compact(compact_revision).expect("a compaction below the revision and above the one before");
+        }
+        self.members = OrdMap::new();
+        self.removed_members = Arc::default();
+        self.totals.members_hash = 0;
+    }
+
+    /// Drops the pair of a key that changed again by the compact revision: nothing remembers it.
+    pub(crate) fn drop_compacted(&mut self, key: &[u8]) {
+        let Some(old) = self.live.remove(key) else { return };
+        assert!(old.revision.main < self.compact_revision, "history is kept from the compact revision on");
+        self.totals.live_hash = self.totals.live_hash.wrapping_sub(old.hash);
+        self.totals.live_bytes -= old.size_bytes();
+    }
+
+    pub(crate) fn buried_mut(&mut self) -> &mut Buried {
+        &mut self.buried
     }
 }
 

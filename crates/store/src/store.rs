@@ -115,6 +115,12 @@ impl Store {
         Snapshot::new(self.state.clone())
     }
 
+    /// No part of a checkpoint will reach back behind `revision`: what was remembered for that is forgotten.
+    /// Changes nothing that members compare.
+    pub fn forget_buried(&mut self, revision: i64) {
+        self.state.buried_mut().forget_through(revision);
+    }
+
     /// The index of the last entry applied; 0 before the first.
     pub fn applied_index(&self) -> u64 {
         self.state.applied_index()

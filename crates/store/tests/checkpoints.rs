@@ -68,7 +68,10 @@ fn every_missing_end_is_noticed() {
 fn bytes_after_the_end_are_refused() {
     let mut bytes = checkpoint(&small_store());
     bytes.push(0);
-    assert_eq!(restore(&bytes).err(), Some(CheckpointError::TrailingBytes));
+    assert_eq!(restore(&bytes).err(), Some(CheckpointError::Truncated));
+    bytes.extend([0; 20]);
+    let why = "unknown kind";
+    assert_eq!(restore(&bytes).err(), Some(CheckpointError::Damaged { block: 0, why }));
 }
 
 #[test]
@@ -160,9 +163,11 @@ fn block(kind: u8, number: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_later_format_is_refused_by_name() {
-    let header = block(1, 0, b"TENURECP\x03");
-    assert_eq!(restore(&header).err(), Some(CheckpointError::UnknownVersion(3)));
+fn another_format_is_refused_by_name() {
+    for version in [2, 4] {
+        let header = block(1, 0, &[b"TENURECP", &[version][..]].concat());
+        assert_eq!(restore(&header).err(), Some(CheckpointError::UnknownVersion(version)));
+    }
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn numbers_that_leave_no_room_for_one_more_are_refused() {
     let (max, max_signed) = ([0xff; 9], [[0xfe].as_slice(), &[0xff; 8]].concat());
     let (max, max_signed) = ([&max[..], &[1]].concat(), [&max_signed[..], &[1]].concat());
     let header = |index: &[u8], revision: &[u8], compact_revision: &[u8]| {
-        block(1, 0, &[b"TENURECP\x02", index, revision, compact_revision].concat())
+        block(1, 0, &[b"TENURECP\x03\x00", index, revision, compact_revision].concat())
     };
     let refusal = |header: Vec<u8>, put: &[u8]| {
         let mut reader = Reader::new();

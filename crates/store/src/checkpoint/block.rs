@@ -8,7 +8,7 @@ pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024 - HEAD_BYTES;
 /// Kind, length and checksum.
 pub(super) const HEAD_BYTES: usize = 1 + 4 + 4;
 
-/// What a block carries. A checkpoint is one header, any number of body blocks, one footer.
+/// What a block carries. A part is one header, any number of body blocks, one footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Header,

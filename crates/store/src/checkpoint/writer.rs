@@ -6,16 +6,18 @@ use std::vec;
 use bytes::Bytes;
 
 use super::block::{self, Kind, MAX_PAYLOAD_BYTES};
-use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, ITEM_REMOVED_MEMBER, MAGIC};
+use super::{FORMAT_VERSION, ITEM_DELETE, ITEM_MEMBER, ITEM_PUT, ITEM_REMOVED_MEMBER, MAGIC, part};
 use crate::Snapshot;
 use crate::codec::put_member;
 use crate::record::{Change, Record, Revision};
 use crate::wire::{put_bytes, put_signed, put_varint};
 
-/// The blocks of a checkpoint, made as they are asked for. Holds the snapshot, and at most one block and one
-/// pair beside it.
+/// The blocks of a part of a checkpoint, made as they are asked for. Holds the snapshot, and at most one block and
+/// one pair beside it, and pointers to what lies below the compact revision.
 pub struct Writer {
     snapshot: Snapshot,
+    /// The part holds what lies above this revision; all, if it is 0.
+    since: i64,
     stage: Stage,
     /// Encoded items that have not left in a block.
     pending: Vec<u8>,
@@ -35,10 +37,22 @@ enum Stage {
 }
 
 impl Writer {
-    /// Writes what `snapshot` shows.
+    /// Writes all that `snapshot` shows: a checkpoint of one part.
     pub fn new(snapshot: Snapshot) -> Self {
+        Self::of(snapshot, 0)
+    }
+
+    /// Writes the part that turns the state at the revision `since` into the one that `snapshot` shows. It is to
+    /// stand behind parts that end with that revision and an earlier applied index.
+    pub fn part(snapshot: Snapshot, since: i64) -> Self {
+        assert!(snapshot.can_build_on(since), "a part is written where nothing below it is missing");
+        Self::of(snapshot, since)
+    }
+
+    fn of(snapshot: Snapshot, since: i64) -> Self {
         Self {
             snapshot,
+            since,
             stage: Stage::Header,
             pending: Vec::new(),
             next_block: 0,
@@ -58,6 +72,7 @@ impl Writer {
         let mut payload = Vec::new();
         payload.extend_from_slice(MAGIC);
         payload.push(FORMAT_VERSION);
+        put_signed(self.since, &mut payload);
         put_varint(self.snapshot.applied_index(), &mut payload);
         put_signed(self.snapshot.revision(), &mut payload);
         put_signed(self.snapshot.compact_revision(), &mut payload);
@@ -90,7 +105,7 @@ impl Writer {
                 if let Some(record) = records.next() {
                     return Some(record);
                 }
-                Revision { main: self.snapshot.compact_revision(), sub: 0 }
+                part::history_start(self.snapshot.state(), self.since)
             }
             Stage::History(next) => *next,
             Stage::Header | Stage::Footer | Stage::Done => return None,
@@ -126,7 +141,8 @@ impl Iterator for Writer {
     fn next(&mut self) -> Option<Bytes> {
         if let Stage::Header = self.stage {
             self.encode_members();
-            self.stage = Stage::BelowCompaction(self.snapshot.state().records_below_compaction().into_iter());
+            let below = part::below_compaction(self.snapshot.state(), self.since);
+            self.stage = Stage::BelowCompaction(below.into_iter());
             return Some(self.header());
         }
         self.fill();
