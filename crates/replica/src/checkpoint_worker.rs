@@ -1,10 +1,13 @@
 //! Does the jobs of the checkpoints: writes the state down, reads pieces for followers, keeps pieces that
 //! arrive, installs what arrived.
 //!
-//! A checkpoint is a segment (the store's bytes, see docs/checkpoint-format.md) and a manifest that names
-//! it. The manifest is renamed into place after the segment is durable, so a checkpoint is whole or not
-//! there. The newest two are kept: the one before the newest may be on its way to a follower.
+//! A checkpoint is one or more segments (the store's bytes, see docs/checkpoint-format.md) and a manifest that
+//! names them. The manifest is renamed into place after the segments are durable, so a checkpoint is whole or not
+//! there. A new one shares segments with the one before it, as [`crate::segments`] decides. To a follower the
+//! segments are one sequence of bytes, which it keeps as one segment. The newest two checkpoints are kept: the one
+//! before the newest may be on its way to a follower.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use tenure_wal::{Disk, DiskFile};
 use crate::identity::replace_file;
 use crate::job::{CheckpointDone, CheckpointJob};
 use crate::manifest::Manifest;
+use crate::segments::{Segment, kept_segments};
 
 const INCOMING_FILE: &str = "incoming.segment";
 const TEMPORARY_SEGMENT: &str = "segment.new";
@@ -55,14 +59,19 @@ pub enum CheckpointFault {
 /// The checkpoints of a member, in a directory of their own.
 pub struct CheckpointWorker<D: Disk> {
     disk: D,
+    max_dead_bytes: u64,
     incoming: Option<D::File>,
+    /// The newest, oldest first.
+    checkpoints: Vec<Manifest>,
 }
 
 impl<D: Disk> CheckpointWorker<D> {
     /// Opens the directory and reads the newest checkpoint, if there is one. What an interrupted job left
-    /// behind is removed.
-    pub fn open(disk: D) -> Result<(Self, Option<(Snapshot, Store)>), CheckpointFault> {
-        let mut worker = CheckpointWorker { disk, incoming: None };
+    /// behind is removed. For `max_dead_bytes` see [`Options::max_dead_checkpoint_bytes`].
+    ///
+    /// [`Options::max_dead_checkpoint_bytes`]: crate::Options::max_dead_checkpoint_bytes
+    pub fn open(disk: D, max_dead_bytes: u64) -> Result<(Self, Option<(Snapshot, Store)>), CheckpointFault> {
+        let mut worker = CheckpointWorker { disk, max_dead_bytes, incoming: None, checkpoints: Vec::new() };
         // A process that died may have left names that only the page cache knows: nothing may rest on them.
         worker.disk.sync_directory().map_err(fault("directory"))?;
         let names = worker.names()?;
@@ -71,8 +80,14 @@ impl<D: Disk> CheckpointWorker<D> {
                 worker.disk.remove(name).map_err(fault(name))?;
             }
         }
-        let newest = match worker.checkpoints()?.last() {
-            Some(&last_included) => Some(worker.read_checkpoint(last_included)?),
+        let newest = match names.iter().filter_map(|name| id_of(name, MANIFEST_SUFFIX)).max_by_key(age) {
+            Some(last_included) => {
+                let manifest = worker.read_manifest(last_included)?;
+                let store = worker.read_checkpoint(&manifest)?;
+                let snapshot = manifest.snapshot.clone();
+                worker.checkpoints.push(manifest);
+                Some((snapshot, store))
+            }
             None => None,
         };
         worker.remove_old()?;
@@ -82,10 +97,7 @@ impl<D: Disk> CheckpointWorker<D> {
     /// Does a job whole. An error is final: the member must stop.
     pub fn run(&mut self, job: CheckpointJob) -> Result<CheckpointDone, CheckpointFault> {
         match job {
-            CheckpointJob::Take { snapshot, state } => {
-                self.take(&snapshot, state)?;
-                Ok(CheckpointDone::Taken { last_included: snapshot.last_included })
-            }
+            CheckpointJob::Take { snapshot, state } => self.take(snapshot, state),
             CheckpointJob::Load { to, last_included, offset, max_bytes } => {
                 let loaded = self.load(last_included, offset, max_bytes)?;
                 Ok(match loaded {
@@ -103,56 +115,73 @@ impl<D: Disk> CheckpointWorker<D> {
         }
     }
 
-    fn take(&mut self, snapshot: &Snapshot, state: tenure_store::Snapshot) -> Result<(), CheckpointFault> {
+    fn take(
+        &mut self,
+        snapshot: Snapshot,
+        state: tenure_store::Snapshot,
+    ) -> Result<CheckpointDone, CheckpointFault> {
         let io = fault(TEMPORARY_SEGMENT);
         if self.names()?.iter().any(|name| name == TEMPORARY_SEGMENT) {
             self.disk.remove(TEMPORARY_SEGMENT).map_err(&io)?;
         }
         let mut file = self.disk.create(TEMPORARY_SEGMENT).map_err(&io)?;
+        let newest = self.checkpoints.last().map_or(&[][..], |newest| &newest.segments);
+        let mut segments = newest[..kept_segments(newest, &state, self.max_dead_bytes)].to_vec();
+        let revision = state.revision();
+        let writer = match segments.last() {
+            Some(last) => Writer::part(state, last.revision),
+            None => Writer::new(state),
+        };
         let mut offset = 0;
         let mut checksum = 0;
-        for block in Writer::new(state) {
+        for block in writer {
             file.write_at(offset, &block).map_err(&io)?;
             checksum = crc32c::crc32c_append(checksum, &block);
             offset += block.len() as u64;
         }
         file.sync().map_err(&io)?;
-        self.publish(TEMPORARY_SEGMENT, snapshot, offset, checksum)
+        let last_included = snapshot.last_included;
+        segments.push(Segment { last_included, revision, len_bytes: offset, crc: checksum });
+        let done = CheckpointDone::Taken {
+            last_included,
+            base_revision: segments[0].revision,
+            segments: segments.len(),
+            written_bytes: offset,
+        };
+        self.publish(TEMPORARY_SEGMENT, Manifest { snapshot, segments })?;
+        Ok(done)
     }
 
-    /// Gives a durable segment its name and its manifest, and removes what is older than it need be.
-    fn publish(
-        &mut self,
-        temporary: &str,
-        snapshot: &Snapshot,
-        segment_bytes: u64,
-        segment_crc: u32,
-    ) -> Result<(), CheckpointFault> {
-        let name = segment_name(snapshot.last_included);
+    /// Gives a durable segment, the last of those in the manifest, its name; makes the manifest durable; and removes
+    /// what is older than it need be.
+    fn publish(&mut self, temporary: &str, manifest: Manifest) -> Result<(), CheckpointFault> {
+        let last_included = manifest.snapshot.last_included;
+        let name = segment_name(last_included);
         self.disk.rename(temporary, &name).map_err(fault(&name))?;
         self.disk.sync_directory().map_err(fault(&name))?;
-        let manifest = Manifest { snapshot: snapshot.clone(), segment_bytes, segment_crc };
-        let name = manifest_name(snapshot.last_included);
+        let name = manifest_name(last_included);
         replace_file(&self.disk, &name, TEMPORARY_MANIFEST, &manifest.encode()).map_err(fault(&name))?;
+        self.checkpoints.push(manifest);
         self.remove_old()
     }
 
+    /// A piece ends with its segment, if not before.
     fn load(
         &self,
         last_included: EntryId,
         offset: u64,
         max_bytes: usize,
     ) -> Result<Option<(Snapshot, Bytes, bool)>, CheckpointFault> {
-        if !self.checkpoints()?.contains(&last_included) {
-            return Ok(None);
-        }
-        let manifest = self.read_manifest(last_included)?;
-        let name = segment_name(last_included);
-        let offset = offset.min(manifest.segment_bytes);
-        let len = (manifest.segment_bytes - offset).min(max_bytes as u64);
+        let is_asked_for = |manifest: &&Manifest| manifest.snapshot.last_included == last_included;
+        let Some(manifest) = self.checkpoints.iter().find(is_asked_for) else { return Ok(None) };
+        let Some((segment, within)) = segment_at(&manifest.segments, offset) else {
+            return Ok(Some((manifest.snapshot.clone(), Bytes::new(), true)));
+        };
+        let len = (segment.len_bytes - within).min(max_bytes as u64);
+        let name = segment_name(segment.last_included);
         let file = self.disk.open(&name).map_err(fault(&name))?;
-        let data = read_exact(&file, offset, len as usize).map_err(fault(&name))?;
-        Ok(Some((manifest.snapshot, data.into(), offset + len == manifest.segment_bytes)))
+        let data = read_exact(&file, within, len as usize).map_err(fault(&name))?;
+        Ok(Some((manifest.snapshot.clone(), data.into(), offset + len == manifest.len_bytes())))
     }
 
     fn keep(&mut self, offset: u64, data: &[u8]) -> Result<(), CheckpointFault> {
@@ -177,8 +206,10 @@ impl<D: Disk> CheckpointWorker<D> {
         let Some(mut file) = self.incoming.take() else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        let segment_bytes = file.len_bytes().map_err(&io)?;
-        let Some((store, segment_crc)) = read_store(&file, segment_bytes).map_err(&io)?.ok() else {
+        let mut reader = Reader::new();
+        let len_bytes = file.len_bytes().map_err(&io)?;
+        let read = read_segment(&file, len_bytes, &mut reader).map_err(&io)?;
+        let (Ok(crc), Ok(store)) = (read, reader.finish()) else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
         if store.applied_index() != last_included.index.0 {
@@ -186,26 +217,33 @@ impl<D: Disk> CheckpointWorker<D> {
         }
         file.sync().map_err(&io)?;
         drop(file);
-        self.publish(INCOMING_FILE, snapshot, segment_bytes, segment_crc)?;
+        let segments = vec![Segment { last_included, revision: store.revision(), len_bytes, crc }];
+        self.publish(INCOMING_FILE, Manifest { snapshot: snapshot.clone(), segments })?;
         Ok(CheckpointDone::Installed { last_included, store: Box::new(store) })
     }
 
-    fn read_checkpoint(&self, last_included: EntryId) -> Result<(Snapshot, Store), CheckpointFault> {
-        let manifest = self.read_manifest(last_included)?;
-        let name = segment_name(last_included);
-        let damaged = |why: String| CheckpointFault::Damaged { name: name.clone(), why };
-        let file = self.disk.open(&name).map_err(fault(&name))?;
-        let found_bytes = file.len_bytes().map_err(fault(&name))?;
-        if found_bytes != manifest.segment_bytes {
-            return Err(damaged(format!("{found_bytes} bytes instead of {}", manifest.segment_bytes)));
+    fn read_checkpoint(&self, manifest: &Manifest) -> Result<Store, CheckpointFault> {
+        let mut reader = Reader::new();
+        for segment in &manifest.segments {
+            let name = segment_name(segment.last_included);
+            let damaged = |why: String| CheckpointFault::Damaged { name: name.clone(), why };
+            let file = self.disk.open(&name).map_err(fault(&name))?;
+            let found_bytes = file.len_bytes().map_err(fault(&name))?;
+            if found_bytes != segment.len_bytes {
+                return Err(damaged(format!("{found_bytes} bytes instead of {}", segment.len_bytes)));
+            }
+            let read = read_segment(&file, found_bytes, &mut reader).map_err(fault(&name))?;
+            if read.map_err(|error| damaged(error.to_string()))? != segment.crc {
+                return Err(damaged("it is not the segment that its manifest names".into()));
+            }
         }
-        let (store, crc) = read_store(&file, found_bytes)
-            .map_err(fault(&name))?
-            .map_err(|error| damaged(error.to_string()))?;
-        if crc != manifest.segment_crc || store.applied_index() != last_included.index.0 {
-            return Err(damaged("it is not the segment that its manifest names".into()));
+        let last_included = manifest.snapshot.last_included;
+        let damaged = |why: String| CheckpointFault::Damaged { name: manifest_name(last_included), why };
+        let store = reader.finish().map_err(|error| damaged(error.to_string()))?;
+        if store.applied_index() != last_included.index.0 {
+            return Err(damaged("its segments are not the checkpoint that it names".into()));
         }
-        Ok((manifest.snapshot, store))
+        Ok(store)
     }
 
     fn read_manifest(&self, last_included: EntryId) -> Result<Manifest, CheckpointFault> {
@@ -214,37 +252,32 @@ impl<D: Disk> CheckpointWorker<D> {
         let len = file.len_bytes().map_err(fault(&name))?.min(MAX_MANIFEST_BYTES);
         let bytes = read_exact(&file, 0, len as usize).map_err(fault(&name))?;
         match Manifest::decode(&bytes) {
-            Some(manifest) if manifest.snapshot.last_included == last_included => Ok(manifest),
-            Some(_) => Err(CheckpointFault::Damaged { name, why: "it names another checkpoint".into() }),
-            None => Err(CheckpointFault::Damaged { name, why: "its checksum is wrong".into() }),
+            Ok(manifest) if manifest.snapshot.last_included == last_included => Ok(manifest),
+            Ok(_) => Err(CheckpointFault::Damaged { name, why: "it names another checkpoint".into() }),
+            Err(error) => Err(CheckpointFault::Damaged { name, why: error.to_string() }),
         }
-    }
-
-    /// The checkpoints that have a manifest, oldest first.
-    fn checkpoints(&self) -> Result<Vec<EntryId>, CheckpointFault> {
-        let names = self.names()?;
-        let mut found: Vec<EntryId> =
-            names.iter().filter_map(|name| parse_name(name.strip_suffix(MANIFEST_SUFFIX)?)).collect();
-        found.sort_by_key(|id| (id.index, id.term));
-        Ok(found)
     }
 
     /// Removes all but the newest checkpoints, manifests first, and segments that no manifest names.
     fn remove_old(&mut self) -> Result<(), CheckpointFault> {
-        let checkpoints = self.checkpoints()?;
-        let (old, kept) = checkpoints.split_at(checkpoints.len().saturating_sub(KEPT_CHECKPOINTS));
-        for &id in old {
-            let name = manifest_name(id);
-            self.disk.remove(&name).map_err(fault(&name))?;
+        let old = self.checkpoints.len().saturating_sub(KEPT_CHECKPOINTS);
+        self.checkpoints.drain(..old);
+        let kept: BTreeSet<String> = self.checkpoints.iter().flat_map(Manifest::file_names).collect();
+        if self.remove_others(MANIFEST_SUFFIX, &kept)? {
+            self.disk.sync_directory().map_err(fault("directory"))?;
         }
-        self.disk.sync_directory().map_err(fault("directory"))?;
-        for name in self.names()? {
-            let segment = name.strip_suffix(SEGMENT_SUFFIX).and_then(parse_name);
-            if segment.is_some_and(|id| !kept.contains(&id)) {
-                self.disk.remove(&name).map_err(fault(&name))?;
-            }
-        }
+        self.remove_others(SEGMENT_SUFFIX, &kept)?;
         Ok(())
+    }
+
+    /// Removes the files of a kind that are not `kept`. Answers whether there were any.
+    fn remove_others(&self, suffix: &str, kept: &BTreeSet<String>) -> Result<bool, CheckpointFault> {
+        let mut others = self.names()?;
+        others.retain(|name| id_of(name, suffix).is_some() && !kept.contains(name));
+        for name in &others {
+            self.disk.remove(name).map_err(fault(name))?;
+        }
+        Ok(!others.is_empty())
     }
 
     fn names(&self) -> Result<Vec<String>, CheckpointFault> {
@@ -265,11 +298,36 @@ fn manifest_name(id: EntryId) -> String {
     name_of(id) + MANIFEST_SUFFIX
 }
 
-fn parse_name(name: &str) -> Option<EntryId> {
+impl Manifest {
+    /// Its own, and its segments'.
+    fn file_names(&self) -> impl Iterator<Item = String> {
+        let segments = self.segments.iter().map(|segment| segment_name(segment.last_included));
+        segments.chain([manifest_name(self.snapshot.last_included)])
+    }
+}
+
+/// What a file of this kind stands for; none if it is no such file.
+fn id_of(name: &str, suffix: &str) -> Option<EntryId> {
+    let name = name.strip_suffix(suffix)?;
     let (index, term) = name.split_once('-')?;
     let id =
         EntryId::new(Index(u64::from_str_radix(index, 16).ok()?), Term(u64::from_str_radix(term, 16).ok()?));
     (name_of(id) == name).then_some(id)
+}
+
+fn age(id: &EntryId) -> (Index, Term) {
+    (id.index, id.term)
+}
+
+/// The segment that holds the byte at `offset` of them all, and where in it.
+fn segment_at(segments: &[Segment], mut offset: u64) -> Option<(&Segment, u64)> {
+    for segment in segments {
+        if offset < segment.len_bytes {
+            return Some((segment, offset));
+        }
+        offset -= segment.len_bytes;
+    }
+    None
 }
 
 fn fault(name: &str) -> impl Fn(io::Error) -> CheckpointFault + use<> {
@@ -289,9 +347,12 @@ fn read_exact<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// Reads a segment's state, and the checksum of its bytes.
-fn read_store<F: DiskFile>(file: &F, len: u64) -> io::Result<Result<(Store, u32), CheckpointError>> {
-    let mut reader = Reader::new();
+/// Gives a segment's bytes to the reader. Answers their checksum, or what the reader had against them.
+fn read_segment<F: DiskFile>(
+    file: &F,
+    len: u64,
+    reader: &mut Reader,
+) -> io::Result<Result<u32, CheckpointError>> {
     let mut checksum = 0;
     let mut offset = 0;
     while offset < len {
@@ -302,5 +363,5 @@ fn read_store<F: DiskFile>(file: &F, len: u64) -> io::Result<Result<(Store, u32)
             return Ok(Err(error));
         }
     }
-    Ok(reader.finish().map(|store| (store, checksum)))
+    Ok(Ok(checksum))
 }

@@ -140,6 +140,12 @@ pub enum CheckpointDone {
     Taken {
         /// Its last entry.
         last_included: EntryId,
+        /// The revision that the first of its files ends with: no later one reaches back behind it, but a whole one.
+        base_revision: i64,
+        /// How many files it has; those before the last are shared with earlier checkpoints.
+        segments: usize,
+        /// How long the one is that was written for it.
+        written_bytes: u64,
     },
     /// A piece for a follower.
     Loaded {

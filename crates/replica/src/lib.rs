@@ -31,6 +31,7 @@ pub mod peers;
 pub mod record;
 mod recovery;
 mod replica;
+mod segments;
 
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;

@@ -27,6 +27,9 @@ pub struct Options {
     pub checkpoint_entries: u64,
     /// …or this many bytes of entries, whichever comes first.
     pub checkpoint_bytes: u64,
+    /// A checkpoint is written anew when the files of the last one hold more than twice what is alive, and this many
+    /// bytes more.
+    pub max_dead_checkpoint_bytes: u64,
     /// While a follower that answers is so far behind that the next checkpoint would have the log forget what
     /// it needs, that checkpoint waits, until the log has grown by this many times as much as would have been
     /// enough. (Otherwise a follower that takes longer to be sent a checkpoint than two of them are apart would
@@ -52,6 +55,7 @@ impl Default for Options {
             max_write_bytes: 8 << 20,
             checkpoint_entries: 10_000,
             checkpoint_bytes: 64 << 20,
+            max_dead_checkpoint_bytes: 1 << 20,
             max_checkpoint_delay: 8,
             catch_up_entries: 5_000,
         }

@@ -105,7 +105,7 @@ pub fn start<D: Disk>(
     now: Time,
 ) -> Result<Started<D>, RecoveryError> {
     let Start { identity, first_configuration, options, log_options, seed } = start;
-    let (checkpoints, newest) = CheckpointWorker::open(checkpoint_disk)?;
+    let (checkpoints, newest) = CheckpointWorker::open(checkpoint_disk, options.max_dead_checkpoint_bytes)?;
     let (snapshot, store) = newest.unwrap_or_else(|| {
         let nothing = Snapshot { configuration: first_configuration, ..Snapshot::default() };
         (nothing, Store::new())

@@ -270,8 +270,9 @@ impl Replica {
     pub fn on_checkpoint_done(&mut self, now: Time, done: CheckpointDone) {
         self.observe(now);
         match done {
-            CheckpointDone::Taken { last_included } => {
+            CheckpointDone::Taken { last_included, base_revision, .. } => {
                 self.checkpoint.finish();
+                self.store.forget_buried(base_revision);
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
             }

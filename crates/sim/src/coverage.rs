@@ -21,6 +21,8 @@ pub enum Mark {
     SnapshotInstalled,
     /// A checkpoint was taken.
     CheckpointTaken,
+    /// A checkpoint was taken that holds only what is new since an earlier one.
+    CheckpointExtended,
     /// A member read entries from its log for a slow follower.
     EntriesLoaded,
     /// A process died.
@@ -65,7 +67,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 28] = [
+const MARKS: [Mark; 29] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -73,6 +75,7 @@ const MARKS: [Mark; 28] = [
     Mark::AppendRejected,
     Mark::SnapshotInstalled,
     Mark::CheckpointTaken,
+    Mark::CheckpointExtended,
     Mark::EntriesLoaded,
     Mark::ProcessCrashed,
     Mark::PowerLost,

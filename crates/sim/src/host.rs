@@ -403,8 +403,20 @@ impl World {
         );
         match process.checkpoints.run(job) {
             Ok(done) => {
-                if let CheckpointDone::Installed { last_included, store } = &done {
-                    self.judges.on_checkpoint(it.id, last_included.index.0, store.state_hash())?;
+                match &done {
+                    CheckpointDone::Installed { last_included, store } => {
+                        self.judges.on_checkpoint(it.id, last_included.index.0, store.state_hash())?;
+                    }
+                    CheckpointDone::Taken { segments, written_bytes, .. } => {
+                        self.checkpoint_bytes += written_bytes;
+                        if *segments > 1 {
+                            self.coverage.reach(Mark::CheckpointExtended);
+                        }
+                    }
+                    CheckpointDone::Loaded { .. }
+                    | CheckpointDone::Unavailable { .. }
+                    | CheckpointDone::Stored { .. }
+                    | CheckpointDone::Damaged { .. } => {}
                 }
                 process.checkpoint_running = Some(done);
                 let event = Event::To { member, start: it.start, input: Input::CheckpointDone };

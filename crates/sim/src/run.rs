@@ -46,6 +46,8 @@ pub struct Report {
     pub answered: u64,
     /// How many entries were committed.
     pub committed: u64,
+    /// How many bytes all members have written to checkpoints of their own.
+    pub checkpoint_bytes: u64,
     /// A number that two runs share only if the same happened in them.
     pub trace_hash: u64,
     /// What was exercised.
@@ -115,6 +117,7 @@ impl World {
             operations: operations as u64,
             answered: self.clients.answered,
             committed: self.judges.last_committed(),
+            checkpoint_bytes: self.checkpoint_bytes,
             trace_hash: self.trace.hash(),
             coverage: self.coverage.clone(),
         }

@@ -262,6 +262,7 @@ fn replica_options(
         max_write_bytes: random.pick(&[1, 300, 8 << 20]),
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
+        max_dead_checkpoint_bytes: random.pick(&[0, 2_000, 1 << 20]),
         // As many checkpoints as one of them takes to be sent in the smallest pieces, at least.
         max_checkpoint_delay: random.pick(&[100, 1_000]),
         catch_up_entries: random.pick(&[0, 5, 100]),

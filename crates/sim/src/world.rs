@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// The members that are started again when they crash.
     pub(crate) kept_up: Vec<usize>,
     pub(crate) events: u64,
+    /// What all members have written to checkpoints of their own.
+    pub(crate) checkpoint_bytes: u64,
 }
 
 impl World {
@@ -67,6 +69,7 @@ impl World {
             random: random.split(),
             kept_up: (0..plan.members).collect(),
             events: 0,
+            checkpoint_bytes: 0,
             plan,
         }
     }

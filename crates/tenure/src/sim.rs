@@ -178,11 +178,13 @@ fn shrink_failure(arguments: &SimArguments, failure: Failure) {
 }
 
 fn print_report(report: &Report, took: Duration) {
-    let Report { simulated_us, events, operations, answered, committed, trace_hash, coverage } = report;
+    let Report { simulated_us, events, operations, answered, committed, checkpoint_bytes, .. } = report;
+    let Report { trace_hash, coverage, .. } = report;
     let seconds = *simulated_us as f64 / 1e6;
     let text = format!(
         "no rule was broken in {seconds:.1} simulated seconds ({:.0} a second): {events} events, {operations} \
-         operations, {answered} answered, {committed} entries committed, trace {trace_hash:016x}\n{coverage}",
+         operations, {answered} answered, {committed} entries committed, {checkpoint_bytes} bytes of \
+         checkpoints, trace {trace_hash:016x}\n{coverage}",
         seconds / took.as_secs_f64()
     );
     tell(text.trim_end());

@@ -2,7 +2,7 @@
 //! nothing acknowledged is lost, nothing panics, and it goes on.
 
 use tenure_raft::Time;
-use tenure_replica::{Options, Reply};
+use tenure_replica::{Options, Reply, RequestId};
 use tenure_wal::{Crash, MemoryDisk};
 
 use crate::harness::{Cluster, Disks};
@@ -24,6 +24,22 @@ fn crash(disks: &Disks, (crash, seed): (Crash, u64)) {
     }
 }
 
+type Request = Box<dyn FnOnce(&mut Cluster) -> RequestId>;
+
+/// Every write leaves a key; and of every four, the second leaves another, which the third deletes, and then all
+/// history is forgotten.
+fn requests(number: u64) -> Vec<Request> {
+    let mut requests: Vec<Request> =
+        vec![Box::new(move |cluster| cluster.put(1, &format!("key {number}"), "value"))];
+    match number % 4 {
+        1 => requests.push(Box::new(move |cluster| cluster.put(1, &format!("gone {}", number / 4), "value"))),
+        2 => requests.push(Box::new(move |cluster| cluster.delete(1, &format!("gone {}", number / 4)))),
+        3 => requests.push(Box::new(|cluster| cluster.compact(1))),
+        _ => {}
+    }
+    requests
+}
+
 /// A member alone writes until its disk fails. Returns how many writes were acknowledged.
 fn write_alone(cluster: &mut Cluster, writes: u64) -> u64 {
     for number in 0..writes {
@@ -36,13 +52,15 @@ fn write_alone(cluster: &mut Cluster, writes: u64) -> u64 {
         if cluster.members.is_empty() {
             return number;
         }
-        let request = cluster.put(1, &format!("key {number}"), "value");
-        while cluster.members.get(&1).is_some_and(|member| !member.replies.contains_key(&request)) {
-            cluster.tick();
+        for request in requests(number) {
+            let request = request(cluster);
+            while cluster.members.get(&1).is_some_and(|member| !member.replies.contains_key(&request)) {
+                cluster.tick();
+            }
+            let Some(member) = cluster.members.get_mut(&1) else { return number };
+            let reply = member.replies.remove(&request);
+            assert!(matches!(reply, Some(Reply::Applied { result: Ok(_), .. })), "{reply:?}");
         }
-        let Some(member) = cluster.members.get_mut(&1) else { return number };
-        let reply = member.replies.remove(&request);
-        assert!(matches!(reply, Some(Reply::Applied { result: Ok(_), .. })), "{reply:?}");
     }
     writes
 }
@@ -56,14 +74,18 @@ fn come_back(disks: &Disks, acknowledged: u64) -> Cluster {
     for number in 0..acknowledged {
         let found = cluster.get_versioned(1, &format!("key {number}"));
         assert_eq!(found, Some(("value".to_owned(), 1)), "write {number} of {acknowledged} was acknowledged");
+        if number % 4 == 2 {
+            assert_eq!(cluster.get(1, &format!("gone {}", number / 4)), None, "it was deleted");
+        }
     }
+    cluster.members[&1].replica.store().check_invariants();
     let request = cluster.put(1, "afterwards", "value");
     assert!(matches!(cluster.await_reply(1, request), Reply::Applied { .. }));
     cluster
 }
 
-/// Cuts at every change of one of the disks.
-fn cut_everywhere(which: fn(&Disks) -> &MemoryDisk, writes: u64, at_least: u64) {
+/// Cuts at every change of one of the disks. Returns how many files the checkpoints have in the end.
+fn cut_everywhere(which: fn(&Disks) -> &MemoryDisk, writes: u64, at_least: u64) -> usize {
     for changes in 0.. {
         let disks = Disks::default();
         which(&disks).fail_power_after(changes);
@@ -75,6 +97,7 @@ fn cut_everywhere(which: fn(&Disks) -> &MemoryDisk, writes: u64, at_least: u64) 
         };
         let through = !which(&disks).has_power_failed();
         assert!(through == (acknowledged == writes) || !through, "only the power stops a member");
+        let segments = if through { cluster.segment_count(1) } else { 0 };
         drop(cluster);
         for how in crashes(4) {
             let disks = disks.fork();
@@ -86,9 +109,10 @@ fn cut_everywhere(which: fn(&Disks) -> &MemoryDisk, writes: u64, at_least: u64) 
         }
         if through {
             assert!(changes >= at_least, "the workload changes the disk often, not only {changes} times");
-            return;
+            return segments;
         }
     }
+    unreachable!("the workload ends")
 }
 
 #[test]
@@ -103,7 +127,8 @@ fn the_power_may_fail_at_every_change_of_the_log() {
 
 #[test]
 fn the_power_may_fail_at_every_change_of_the_checkpoints() {
-    cut_everywhere(|disks| &disks.snap, 40, 30);
+    let segments = cut_everywhere(|disks| &disks.snap, 40, 30);
+    assert!(segments >= 3, "checkpoints have several files, not only {segments}");
 }
 
 /// Two members write on without the third, which then is sent a checkpoint and loses its power on the way.

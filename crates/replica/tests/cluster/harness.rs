@@ -10,8 +10,8 @@ use tenure_replica::{
     CheckpointWorker, Job, LogWorker, MemberChange, Options, PeerMessage, Replica, Reply, RequestId, Start,
     identity, prepare_log, start,
 };
-use tenure_store::{Command, PutRequest, RangeRequest};
-use tenure_wal::MemoryDisk;
+use tenure_store::{Command, DeleteRangeRequest, PutRequest, RangeRequest};
+use tenure_wal::{Disk, MemoryDisk};
 
 /// The three directories of a member.
 #[derive(Clone, Default)]
@@ -229,8 +229,23 @@ impl Cluster {
             value: value.to_owned().into(),
             ..PutRequest::default()
         };
+        self.write(at, &Command::Put(request))
+    }
+
+    pub(crate) fn delete(&mut self, at: u64, key: &str) -> RequestId {
+        let request = DeleteRangeRequest { key: key.to_owned().into(), ..DeleteRangeRequest::default() };
+        self.write(at, &Command::DeleteRange(request))
+    }
+
+    /// Forgets all history.
+    pub(crate) fn compact(&mut self, at: u64) -> RequestId {
+        let revision = self.members[&at].replica.store().revision();
+        self.write(at, &Command::Compact { revision, physical: false })
+    }
+
+    fn write(&mut self, at: u64, command: &Command) -> RequestId {
         let now = self.now;
-        self.members.get_mut(&at).unwrap().replica.write(now, &Command::Put(request))
+        self.members.get_mut(&at).unwrap().replica.write(now, command)
     }
 
     pub(crate) fn change_members(&mut self, at: u64, change: MemberChange, force: bool) -> RequestId {
@@ -255,6 +270,12 @@ impl Cluster {
 
     pub(crate) fn get(&mut self, at: u64, key: &str) -> Option<String> {
         self.get_versioned(at, key).map(|(value, _)| value)
+    }
+
+    /// How many files the checkpoints of a member have.
+    pub(crate) fn segment_count(&self, number: u64) -> usize {
+        let names = self.members[&number].disks.snap.list().unwrap();
+        names.iter().filter(|name| name.ends_with(".segment")).count()
     }
 
     pub(crate) fn assert_equal_states(&mut self) {

@@ -130,3 +130,43 @@ fn p2_a_crash_between_an_installed_checkpoint_and_the_log_does_no_harm() {
     drop(member);
     assert!(open(&disks).replica.node().log().last_applied().0 >= 80, "and does so again");
 }
+
+#[test]
+fn p3_what_is_new_is_put_behind_a_checkpoint_that_was_received() {
+    let mut cluster = Cluster::new(Options {
+        checkpoint_entries: 5,
+        max_checkpoint_delay: 1,
+        catch_up_entries: 0,
+        ..Options::default()
+    });
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    cluster.cut_off = Some(behind);
+    let write = |cluster: &mut Cluster, number: u64| {
+        let requests = [
+            cluster.put(leader, &format!("key {}", number % 7), &format!("value {number}")),
+            cluster.delete(leader, &format!("key {}", (number + 3) % 7)),
+        ];
+        for request in requests {
+            cluster.await_reply(leader, request);
+        }
+        if number.is_multiple_of(5) {
+            let request = cluster.compact(leader);
+            cluster.await_reply(leader, request);
+        }
+    };
+    (0..20).for_each(|number| write(&mut cluster, number));
+    assert!(cluster.segment_count(leader) > 1, "a checkpoint of several files is sent");
+    cluster.cut_off = None;
+    cluster.run_until("the member that was away has caught up", |cluster| {
+        let applied = |number: u64| cluster.members[&number].replica.store().applied_index();
+        applied(behind) == applied(leader)
+    });
+    assert_eq!(cluster.segment_count(behind), 1, "it has arrived as one");
+    (20..40).for_each(|number| write(&mut cluster, number));
+    assert!(cluster.segment_count(behind) > 1, "and was not written again");
+    cluster.assert_equal_states();
+    cluster.restart(behind);
+    cluster.assert_equal_states();
+    cluster.members[&behind].replica.store().check_invariants();
+}
