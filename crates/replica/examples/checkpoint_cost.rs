@@ -55,16 +55,18 @@ fn take(worker: &mut CheckpointWorker<RealDisk>, store: &mut Store) -> (usize, u
     (segments, written_bytes, took)
 }
 
+fn open(folder: &Path) -> (CheckpointWorker<RealDisk>, Option<Store>) {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    let disk = RealDisk::open(folder).expect("the folder can be opened");
+    let opened = CheckpointWorker::open(disk, Options::default().max_dead_checkpoint_bytes);
+    let (worker, found) = opened.expect("it can be read");
+    (worker, found.map(|(_, store)| store))
+}
+
 /// Changes a hundredth of the keys between any two checkpoints; forgets the history before each, if told to.
 fn measure(store: &mut Store, keys: u64, folder: &Path, compacts: bool) {
-    std::fs::create_dir_all(folder).expect("the folder can be made");
-    let open = || {
-        let disk = RealDisk::open(folder).expect("the folder can be opened");
-        CheckpointWorker::open(disk, Options::default().max_dead_checkpoint_bytes).expect("it can be read")
-    };
-    let (mut worker, _) = open();
-    let (_, written, took) = take(&mut worker, store);
-    println!("whole: {:.1} MiB in {:.0} ms", written as f64 / MIB, took.as_secs_f64() * 1e3);
+    let (mut worker, _) = open(folder);
+    take(&mut worker, store);
     let mut random = Random(1);
     let (mut all_bytes, mut all_time, mut wholes, mut most_files) = (0, Duration::ZERO, 0, 0);
     for number in 1..=CHECKPOINTS {
@@ -90,10 +92,19 @@ fn measure(store: &mut Store, keys: u64, folder: &Path, compacts: bool) {
         all_time.as_secs_f64() * 1e3 / CHECKPOINTS as f64,
     );
     drop(worker);
+    read_back(store, folder);
+}
+
+fn measure_whole(store: &mut Store, folder: &Path) {
+    let (_, written, took) = take(&mut open(folder).0, store);
+    println!("written whole: {:.1} MiB in {:.0} ms", written as f64 / MIB, took.as_secs_f64() * 1e3);
+    read_back(store, folder);
+}
+
+fn read_back(store: &Store, folder: &Path) {
     let begun = Instant::now();
-    let (_, found) = open();
-    let restored = found.expect("there is a checkpoint").1;
-    println!("read back in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
+    let restored = open(folder).1.expect("there is a checkpoint");
+    println!("  read back in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
     assert_eq!(restored.state_hash(), store.state_hash());
 }
 
@@ -111,7 +122,8 @@ fn main() {
         for number in 0..keys {
             put(&mut store, number);
         }
-        measure(&mut store, keys, &folder, compacts);
+        measure(&mut store, keys, &folder.join("parts"), compacts);
+        measure_whole(&mut store, &folder.join("whole"));
         std::fs::remove_dir_all(folder).expect("the folder is ours");
     }
 }
