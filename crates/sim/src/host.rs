@@ -77,7 +77,15 @@ impl World {
             [51, to.as_u64(), from.as_u64(), kind, term],
             format_args!("  {}", Shown { from, to, message: &message }),
         );
-        process.replica.on_peer(it.clock.shows(self.now_us), from, message);
+        let now = it.clock.shows(self.now_us);
+        if let PeerMessage::Raft(envelope) = &message {
+            let term = envelope.term;
+            let before = self.judges.on_arrival(process.replica.node(), envelope);
+            process.replica.on_peer(now, from, message);
+            self.judges.on_arrived(&before, process.replica.node(), term)?;
+        } else {
+            process.replica.on_peer(now, from, message);
+        }
         self.wake(member)
     }
 
@@ -171,14 +179,7 @@ impl World {
 
     fn send(&mut self, member: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let from = self.members[member].id;
-        let leader = match &message {
-            PeerMessage::Raft(envelope) => World::leader_of(&self.members, envelope.term),
-            PeerMessage::Forward(_)
-            | PeerMessage::ForwardRefused(_)
-            | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => None,
-        };
-        self.judges.on_send(from, to, &message, leader)?;
+        self.judges.on_send(from, to, &message)?;
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
@@ -292,6 +293,7 @@ impl World {
         if process.judged_in_force != process.in_force && self.judges.on_in_force(node, &process.in_force)? {
             process.judged_in_force = process.in_force.clone();
         }
+        self.judges.on_step(node)?;
         let store = process.replica.store();
         self.judges.on_applied(node, store.applied_index(), store.state_hash())
     }
@@ -358,7 +360,7 @@ impl World {
         let begun = process.log_running.take().expect("a job was running");
         match process.log.finish(begun) {
             Ok(done) => {
-                self.judges.on_log_done(it.id);
+                self.judges.on_log_done(it.id)?;
                 process.replica.on_log_done(it.clock.shows(self.now_us), done);
                 let id = it.id;
                 self.trace.line(

@@ -3,7 +3,7 @@
 //! One thread, one seed, no clock: the time is the time of the next event. What an event does to a member
 //! is in [`host`](crate::host), how a run begins and ends in [`run`](crate::run).
 
-use tenure_raft::{Node, RoleKind, Term};
+use tenure_raft::{Node, RoleKind};
 use tenure_wal::Crash;
 
 use crate::clients::{Clients, Waiting};
@@ -399,12 +399,6 @@ impl World {
             Some((node.current_term(), number))
         });
         leaders.max().map(|(_, number)| number)
-    }
-
-    /// The node that leads `term` now.
-    pub(crate) fn leader_of(members: &[Member], term: Term) -> Option<&Node> {
-        let nodes = members.iter().filter_map(|member| Some(member.process.as_ref()?.replica.node()));
-        nodes.into_iter().find(|node| node.role() == RoleKind::Leader && node.current_term() == term)
     }
 }
 

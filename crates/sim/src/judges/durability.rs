@@ -55,6 +55,12 @@ impl Shadow {
         self.hard_state
     }
 
+    /// The entry that the log follows.
+    pub(crate) fn start(&self) -> EntryId {
+        self.start
+    }
+
+    /// The last entry of the log.
     pub(crate) fn last(&self) -> EntryId {
         let index = Index(self.start.index.0 + self.terms.len() as u64);
         EntryId { term: self.terms.back().copied().unwrap_or(self.start.term), index }

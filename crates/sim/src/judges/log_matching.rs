@@ -71,6 +71,18 @@ impl LogMatching {
         })
     }
 
+    /// Of which term the entry at `index` is in a log that holds `last`; none if that was never seen. Beyond
+    /// `last` there is nothing.
+    pub(crate) fn term_behind(&self, last: EntryId, index: Index) -> Option<Term> {
+        let mut id = last;
+        while id.index > index {
+            let known = self.entries.get((id.index.0 - 1) as usize)?.iter();
+            let prev_term = known.into_iter().find(|known| known.term == id.term)?.prev_term;
+            id = EntryId::new(id.index.previous(), prev_term);
+        }
+        (id.index == index).then_some(id.term)
+    }
+
     /// What the entry carries, if it was ever seen.
     pub(crate) fn payload_of(&self, id: EntryId) -> Option<&Payload> {
         let known = self.entries.get((id.index.0 - 1) as usize)?.iter();

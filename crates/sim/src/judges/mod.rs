@@ -5,10 +5,12 @@
 //! each event, no scan of logs. What they share is here: the registry of all entries that were ever made,
 //! and the shadow of each member's disk.
 
+mod agreement;
 mod committed;
 mod durability;
 mod elections;
 mod externalization;
+mod kept;
 mod leader_completeness;
 mod log_matching;
 mod membership;
@@ -20,7 +22,7 @@ mod votes;
 
 use std::fmt;
 
-use tenure_raft::{Configuration, EntryId, Node, NodeId, RoleKind, Term};
+use tenure_raft::{Configuration, EntryId, Envelope, Node, NodeId, RoleKind, Term};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -28,9 +30,12 @@ pub(crate) use durability::Recovered;
 pub(crate) use operations::{Action, Answer, OperationId, Operations};
 pub(crate) use quorum::is_quorum;
 
+use agreement::{Agreement, Before};
 use committed::Committed;
 use durability::Durability;
 use elections::Elections;
+use kept::Kept;
+use leader_completeness::LeaderLogs;
 use log_matching::LogMatching;
 use membership::Membership;
 use state_machine::StateMachines;
@@ -63,7 +68,10 @@ pub(crate) fn require(judge: &'static str, holds: bool, cause: impl FnOnce() -> 
 pub(crate) struct Judges {
     elections: Elections,
     votes: Votes,
+    leader_logs: LeaderLogs,
     log_matching: LogMatching,
+    agreement: Agreement,
+    kept: Kept,
     durability: Durability,
     committed: Committed,
     membership: Membership,
@@ -76,7 +84,10 @@ impl Judges {
         Judges {
             elections: Elections::default(),
             votes: Votes::default(),
+            leader_logs: LeaderLogs::default(),
             log_matching: LogMatching::default(),
+            agreement: Agreement::default(),
+            kept: Kept::default(),
             durability: Durability::default(),
             committed: Committed::default(),
             membership: Membership::new(first),
@@ -85,23 +96,38 @@ impl Judges {
         }
     }
 
-    /// A member hands a message to the network. `leader` is the node that leads the message's term, if it
-    /// still does.
-    pub(crate) fn on_send(
-        &mut self,
-        from: NodeId,
-        to: NodeId,
-        message: &PeerMessage,
-        leader: Option<&Node>,
-    ) -> Verdict {
+    /// A member hands a message to the network.
+    pub(crate) fn on_send(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Verdict {
         let PeerMessage::Raft(envelope) = message else { return Ok(()) };
         self.elections.on_send(envelope)?;
         self.votes.on_send(envelope)?;
         self.log_matching.on_send(envelope)?;
-        externalization::check(self.durability.shadow(from), envelope, leader)?;
+        let Judges { durability, leader_logs, log_matching, agreement, kept, .. } = self;
+        let disk = durability.shadow(from);
+        externalization::check(disk, envelope, |index| {
+            leader_logs.term_at(log_matching, envelope.term, index)
+        })?;
+        agreement.on_send(envelope)?;
+        kept.on_send(disk, envelope);
         require("elections", envelope.from == from && envelope.to == to, || {
             format!("{from} sends what it says {} sends", envelope.from)
         })
+    }
+
+    /// A message is about to reach a member.
+    pub(crate) fn on_arrival(&mut self, node: &Node, envelope: &Envelope) -> Before {
+        self.agreement.on_arrival(node, envelope);
+        Before::of(node)
+    }
+
+    /// It has reached the member, which was in another state before.
+    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term) -> Verdict {
+        self.agreement.on_arrived(before, node, term)
+    }
+
+    /// A member has done what it wanted to do.
+    pub(crate) fn on_step(&self, node: &Node) -> Verdict {
+        agreement::check_known(node, &self.durability)
     }
 
     /// A member that goes by `configuration` won its term.
@@ -109,7 +135,7 @@ impl Judges {
         self.elections.on_leader(node.id(), term)?;
         self.votes.on_self_vote(node.id(), term)?;
         self.votes.check_won(node.id(), term, configuration)?;
-        leader_completeness::check(&self.committed, node, term)
+        self.leader_logs.on_leader(&self.committed, node, term)
     }
 
     /// A member that goes by `configuration` says that `commit` is committed.
@@ -119,7 +145,7 @@ impl Judges {
         commit: EntryId,
         configuration: &Configuration,
     ) -> Verdict {
-        let Judges { durability, committed, log_matching, membership, operations, .. } = self;
+        let Judges { durability, committed, leader_logs, log_matching, membership, operations, .. } = self;
         if node.role() == RoleKind::Leader {
             quorum::check_term(node.id(), node.current_term(), commit)?;
         }
@@ -127,6 +153,7 @@ impl Judges {
             return committed.check_known(node.id(), commit);
         }
         quorum::check(durability, configuration, commit, node.id())?;
+        leader_logs.on_committed(log_matching, commit)?;
         committed.advance(node, commit, |id| {
             let payload = log_matching.payload_of(id).ok_or_else(|| Violation {
                 judge: "log matching",
@@ -168,8 +195,10 @@ impl Judges {
     }
 
     /// The job that was begun is done.
-    pub(crate) fn on_log_done(&mut self, member: NodeId) {
+    pub(crate) fn on_log_done(&mut self, member: NodeId) -> Verdict {
+        let before = Kept::before(&self.committed, self.durability.shadow(member));
         self.durability.finish(member);
+        self.kept.on_changed(member, before, self.durability.shadow(member))
     }
 
     /// A member has applied the log up to `index`.
@@ -201,7 +230,10 @@ impl Judges {
         for &(id, ref entry, prev) in &recovered.entries {
             self.log_matching.observe(prev, id, entry)?;
         }
+        let before = Kept::before(&self.committed, self.durability.shadow(member));
         self.durability.on_recovered(member, recovered, checkpoint)?;
+        self.kept.on_changed(member, before, self.durability.shadow(member))?;
+        self.agreement.on_started(member);
         self.state_machines.on_started(member, checkpoint.index.0);
         self.state_machines.on_state(member, checkpoint.index.0, hash)
     }
