@@ -17,6 +17,11 @@ pub(crate) struct EarlyAppends {
 }
 
 impl EarlyAppends {
+    /// How much is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Keeps a slice if there is room.
     pub(crate) fn keep(&mut self, slice: LogSlice, max_bytes: usize) {
         let bytes = slice.size_bytes();

@@ -70,7 +70,9 @@ pub enum Effect {
         max_bytes: usize,
     },
     /// Read a chunk of a snapshot and call
-    /// [`Node::on_snapshot_chunk_loaded`](crate::Node::on_snapshot_chunk_loaded).
+    /// [`Node::on_snapshot_chunk_loaded`](crate::Node::on_snapshot_chunk_loaded), or, if the snapshot is gone,
+    /// [`Node::on_snapshot_unavailable`](crate::Node::on_snapshot_unavailable). Until then nothing more is asked
+    /// for on behalf of this follower.
     LoadSnapshotChunk {
         /// The follower it is for.
         to: NodeId,

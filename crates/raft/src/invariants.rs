@@ -4,7 +4,8 @@
 //! `first ≤ snapshot + 1`, `snapshot ≤ applied ≤ applying ≤ commit ≤ last`, `applying ≤ persisted ≤ last`.
 //! `commit ≤ persisted` is *not* required: a quorum can commit what this server's disk has yet to finish.
 
-use crate::progress::ProgressState;
+use crate::node::MAX_AFTER_DISK;
+use crate::progress::{Progress, ProgressState};
 use crate::role::Role;
 use crate::{EntryId, HardState, Index, Node};
 
@@ -45,6 +46,7 @@ pub fn check(node: &Node) {
         node.durable_hard_state.current_term <= node.current_term(),
         "what is durable is not ahead of what is in force"
     );
+    check_bounds(node);
     if let Role::Leader(leader) = &node.role {
         for id in node.configuration().members().filter(|&id| id != node.id) {
             assert!(leader.progress.contains_key(&id), "a leader replicates to every member");
@@ -59,6 +61,25 @@ pub fn check(node: &Node) {
                 assert!(last_included.index <= snapshot, "only a snapshot that exists is sent");
             }
         }
+    }
+}
+
+/// Whatever arrives, and however slow disks and followers are: nothing grows without end.
+fn check_bounds(node: &Node) {
+    let options = &node.options;
+    assert!(node.after_disk.len() <= MAX_AFTER_DISK, "messages that wait for the disk are bounded");
+    match &node.role {
+        Role::Follower(follower) => {
+            assert!(follower.early.bytes() <= options.max_early_bytes, "appends that came early are bounded");
+            assert!(follower.reads.len() <= options.max_waiting_reads, "a follower's reads are bounded");
+        }
+        Role::Leader(leader) => {
+            assert!(leader.reads.len() <= options.max_waiting_reads, "a leader's reads are bounded");
+            let window = (options.max_inflight_messages, options.max_inflight_bytes);
+            let keeps_to = |progress: &Progress| progress.keeps_to(window.0, window.1);
+            assert!(leader.progress.values().all(keeps_to), "appends keep to their window");
+        }
+        Role::PreCandidate(_) | Role::Candidate(_) => {}
     }
 }
 

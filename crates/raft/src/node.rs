@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many messages may wait for the disk.
-const MAX_AFTER_DISK: usize = 1_024;
+pub(crate) const MAX_AFTER_DISK: usize = 1_024;
 
 /// What a server finds on its disk when it starts. The default is an empty disk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

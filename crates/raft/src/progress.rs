@@ -62,8 +62,9 @@ pub(crate) struct Hole {
 pub(crate) enum ProgressState {
     /// Looking for where the logs agree.
     Probe {
-        /// A probe is under way; the next waits for its answer, or for a heartbeat's.
-        sent: bool,
+        /// When the probe under way was sent. The next waits for its answer, or for that of a heartbeat a while
+        /// later.
+        sent_at: Option<Time>,
     },
     /// Streaming.
     Replicate {
@@ -95,7 +96,7 @@ pub(crate) struct Progress {
     pub(crate) last_heard: Time,
     /// The latest round of heartbeats it answered.
     pub(crate) acked_round: Round,
-    /// Entries for it are being read from disk.
+    /// Entries, or a chunk of a snapshot, are being read from disk for it.
     pub(crate) loading: bool,
     /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
     /// leader had when it began.
@@ -111,7 +112,7 @@ impl Progress {
         Progress {
             match_index: Index(0),
             next_index,
-            state: ProgressState::Probe { sent: false },
+            state: ProgressState::Probe { sent_at: None },
             sent_commit: Index(0),
             last_heard: now,
             acked_round: Round(0),
@@ -157,7 +158,7 @@ impl Progress {
     /// Starts over from what is known to match.
     pub(crate) fn become_probe(&mut self) {
         self.next_index = self.match_index.next();
-        self.state = ProgressState::Probe { sent: false };
+        self.state = ProgressState::Probe { sent_at: None };
     }
 
     fn become_replicate(&mut self) {
@@ -182,7 +183,7 @@ impl Progress {
     /// Whether another append may be sent now.
     pub(crate) fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
         match &self.state {
-            ProgressState::Probe { sent } => !sent,
+            ProgressState::Probe { sent_at } => sent_at.is_none(),
             ProgressState::Replicate { inflights, .. } => {
                 inflights.appends.len() < max_messages && inflights.bytes < max_bytes
             }
@@ -190,10 +191,18 @@ impl Progress {
         }
     }
 
+    /// Whether no more is under way than a window allows (of bytes the last append may be more).
+    pub(crate) fn keeps_to(&self, max_messages: usize, max_bytes: usize) -> bool {
+        let ProgressState::Replicate { inflights, .. } = &self.state else { return true };
+        let newest_bytes = inflights.appends.back().map_or(0, |append| append.bytes);
+        inflights.appends.len() <= max_messages
+            && (inflights.appends.len() <= 1 || inflights.bytes - newest_bytes < max_bytes)
+    }
+
     /// An append up to `last` is on its way.
     pub(crate) fn sent(&mut self, now: Time, last: Index, bytes: usize) {
         match &mut self.state {
-            ProgressState::Probe { sent } => *sent = true,
+            ProgressState::Probe { sent_at } => *sent_at = Some(now),
             ProgressState::Replicate { inflights, .. } => {
                 if last >= self.next_index {
                     inflights.push(last, bytes, now);

@@ -57,7 +57,8 @@ impl LeaderReads {
         self.round
     }
 
-    fn len(&self) -> usize {
+    /// How many reads wait.
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.confirming.as_ref().map_or(0, |batch| batch.readers.len())
     }
 }

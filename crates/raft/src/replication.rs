@@ -135,9 +135,9 @@ impl Node {
             if let Some(message) = self.append_message(to, prev, entries) {
                 self.send(to, message);
             }
-        } else if let ProgressState::Probe { sent } = &mut progress.state {
+        } else if let ProgressState::Probe { sent_at } = &mut progress.state {
             // Nothing came of it: the next heartbeat's answer tries again.
-            *sent = true;
+            *sent_at = Some(self.now);
         }
     }
 
@@ -177,7 +177,7 @@ impl Node {
                 // that contradicts itself: it is asked again with the next heartbeat, not at once for ever.
                 let contradicts = prev.index <= progress.match_index;
                 progress.next_index = next_index.min(prev.index).max(progress.match_index.next());
-                progress.state = ProgressState::Probe { sent: contradicts };
+                progress.state = ProgressState::Probe { sent_at: contradicts.then_some(self.now) };
             }
             ProgressState::Replicate { .. } if prev.index > progress.match_index => {
                 let only_a_hole = hint.index >= progress.match_index && shared == Some(hint);
@@ -207,8 +207,12 @@ impl Node {
         if old_news {
             return;
         }
-        *hole = Some(Hole { end: early.index, filled: have.index, since: now });
-        self.fill(to, have, early.index);
+        // What this stream has not sent yet is no hole: the append that came early is of one before it.
+        let end = early.index.min(progress.next_index.previous());
+        if have.index < end {
+            *hole = Some(Hole { end, filled: have.index, since: now });
+            self.fill(to, have, end);
+        }
     }
 
     /// Sends the next piece of a hole that ends at `end`.
@@ -234,6 +238,7 @@ impl Node {
     pub(crate) fn on_heartbeat_reply(&mut self, from: NodeId, round: Round) {
         let now = self.now;
         let overdue = Time(now.0.saturating_sub(self.options.retransmit_after_us()));
+        let patient_since = Time(now.0.saturating_sub(self.options.heartbeat_interval_us));
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.last_heard = now;
@@ -245,7 +250,8 @@ impl Node {
             progress.become_probe();
         }
         match &mut progress.state {
-            ProgressState::Probe { sent } => *sent = false,
+            // The answer is the disk's to give, and rounds for reads may follow each other much faster.
+            ProgressState::Probe { sent_at } => *sent_at = sent_at.filter(|&sent_at| sent_at > patient_since),
             ProgressState::Replicate { .. } => {}
             ProgressState::Snapshot { waiting_since, .. } => {
                 if waiting_since.is_some_and(|since| since <= overdue) {

@@ -57,10 +57,15 @@ impl Node {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
+        // One chunk is asked for at a time, however slow the disk is and however often the follower asks.
+        if progress.loading {
+            return;
+        }
         if let ProgressState::Snapshot { last_included, offset, waiting_since: waiting @ None } =
             &mut progress.state
         {
             *waiting = Some(now);
+            progress.loading = true;
             let max_bytes = self.options.snapshot_chunk_bytes;
             let (last_included, offset) = (*last_included, *offset);
             self.effects.push_back(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes });
@@ -80,6 +85,7 @@ impl Node {
         self.now = self.now.max(now);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
+        progress.loading = false;
         let ProgressState::Snapshot { last_included, offset: expected, .. } = &progress.state else { return };
         if *last_included == snapshot.last_included && *expected == offset {
             self.send(to, Message::InstallSnapshot { snapshot, offset, data, done });
@@ -93,6 +99,7 @@ impl Node {
         assert!(newest > last_included, "the newest snapshot is always available");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
+        progress.loading = false;
         if matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
         {
             progress.become_snapshot(newest);

@@ -74,6 +74,7 @@ transcripts! {
     a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
     a_promoted_learner_votes_before_it_knows
+    a_probe_is_not_sent_again_with_every_round_of_reads
     a_read_of_a_follower_fails_when_its_leader_is_gone
     a_read_waits_for_the_first_own_entry
     a_refused_pre_vote_teaches_the_higher_term

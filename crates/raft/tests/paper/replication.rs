@@ -151,6 +151,8 @@ fn r3_the_leader_goes_back_until_the_logs_agree() {
     leader.input(|node, now| node.on_unreachable(now, n(2)));
     assert_eq!(leader.receive(2, 5, refuse(id(3, 4), id(1, 1))), [], "that waits for the next heartbeat");
     let reply = Message::HeartbeatReply { round: Round(0) };
+    assert_eq!(leader.receive(2, 5, reply.clone()), [], "not for the answer to one that was sent before");
+    leader.run_to_deadline();
     assert_eq!(prev_of(to(&leader.receive(2, 5, reply), 2)[0]), id(3, 4));
 
     let mut follower = Single::new(3, &[1, 2, 2]);
