@@ -3,10 +3,11 @@
 //! The model is POSIX at its least helpful. A write may be read back at once. Until the file is synced, a
 //! loss of power leaves in each 512-byte sector any of the contents that it has had since the last sync,
 //! each sector for itself: so writes are torn, reordered and dropped. A file that has grown may have its
-//! old length again. Creations, renames and removals reach the disk in order, but only up to some point,
-//! unless the directory is synced. A sync that fails leaves everything as uncertain as it was, and a second
-//! sync will claim success without making it any more certain, as Linux does (Rebello et al., "Can
-//! Applications Recover from fsync Failures?", ATC 2020), until the sector is written again.
+//! old length again. Creations, renames and removals that no sync of the directory has followed are each kept or
+//! lost, whatever becomes of those of other names; what follows a lost one under the same name is lost with it.
+//! A sync that fails leaves everything as uncertain as it was, and a second sync will claim success without
+//! making it any more certain, as Linux does (Rebello et al., "Can Applications Recover from fsync Failures?",
+//! ATC 2020), until the sector is written again.
 //!
 //! Everything that chance decides is drawn from a seed, or from a function of the caller, so that a test can
 //! walk through all outcomes. Stalls are the caller's business: there is no time here.
@@ -135,8 +136,9 @@ impl MemoryDisk {
     }
 
     /// Crashes; what chance decides is asked of `choose`, which is given a bound and returns a number
-    /// below it: first how many unsynced changes of names are kept, then, for each file, whether it keeps
-    /// its new length (1) and which of its contents each unsynced sector has, from the oldest to the newest.
+    /// below it: first, for each unsynced change of names that does not hang on a lost one, whether it is kept (1),
+    /// then, for each file, whether it
+    /// keeps its new length (1) and which of its contents each unsynced sector has, from the oldest to the newest.
     pub fn crash_choosing(&self, crash: Crash, choose: &mut dyn FnMut(u64) -> u64) {
         let mut state = self.state.borrow_mut();
         state.generation += 1;
@@ -279,12 +281,14 @@ impl State {
     }
 
     fn lose_unsynced(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
-        let mut changes = std::mem::take(&mut self.unsynced_names);
-        if !changes.is_empty() {
-            changes.truncate(choose(changes.len() as u64 + 1) as usize);
-        }
-        for change in changes {
-            change.apply(&mut self.durable_names);
+        let mut lost: Vec<String> = Vec::new();
+        for change in std::mem::take(&mut self.unsynced_names) {
+            let hangs_on_lost = change.names().any(|name| lost.iter().any(|lost| lost == name));
+            if !hangs_on_lost && choose(2) == 1 {
+                change.apply(&mut self.durable_names);
+            } else {
+                lost.extend(change.names().map(str::to_owned));
+            }
         }
         self.names = self.durable_names.clone();
         let names = &self.names;
@@ -306,13 +310,25 @@ impl State {
 }
 
 impl NameChange {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match self {
+            Self::Create { name, .. } | Self::Remove { name } => (name, None),
+            Self::Rename { from, to } => (from, Some(to)),
+        };
+        std::iter::once(first).chain(second).map(String::as_str)
+    }
+
+    fn creates(&self, created: u64) -> bool {
+        matches!(self, Self::Create { inode, .. } if *inode == created)
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, u64>) {
         match self {
             Self::Create { name, inode } => {
                 names.insert(name.clone(), *inode);
             }
             Self::Rename { from, to } => {
-                let inode = names.remove(from).expect("changes of names are kept in order");
+                let inode = names.remove(from).expect("changes of one name are kept in order");
                 names.insert(to.clone(), inode);
             }
             Self::Remove { name } => {
@@ -435,11 +451,12 @@ impl Drop for MemoryFile {
 impl State {
     /// A file that has no name, neither now nor after any crash, and that nobody has open is gone.
     fn drop_unreachable(&mut self) {
-        let State { inodes, names, durable_names, open_files, .. } = self;
+        let State { inodes, names, durable_names, unsynced_names, open_files, .. } = self;
         inodes.retain(|inode, _| {
             open_files.contains_key(inode)
                 || names.values().any(|named| named == inode)
                 || durable_names.values().any(|named| named == inode)
+                || unsynced_names.iter().any(|change| change.creates(*inode))
         });
     }
 
