@@ -1,7 +1,7 @@
 //! Runs a member: gives its process what happens, does the jobs that it gives out, and shows the judges
 //! everything on the way.
 
-use tenure_raft::{Event as RaftEvent, NodeId, invariants};
+use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
 use tenure_replica::{
     CheckpointDone, CheckpointJob, Job, LogJob, PeerMessage, RecoveryError, Reply, RequestId,
 };
@@ -10,9 +10,12 @@ use tenure_store::Command;
 use crate::action::OperationId;
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
-use crate::judges::{Answer, Verdict, require};
-use crate::member::{Doom, Process, number_of};
+use crate::judges::resources::{self, Queued};
+use crate::judges::{Answer, Judges, Verdict, require};
+use crate::member::{Asker, Doom, Process, number_of};
 use crate::network::Fate;
+use crate::plan::DiskPlan;
+use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
@@ -114,7 +117,8 @@ impl World {
                 return Ok(());
             }
         };
-        process.requests.insert(request, (client, operation));
+        let committed = self.judges.last_committed();
+        process.requests.insert(request, Asker { client, operation, committed });
         self.wake(member)
     }
 
@@ -185,6 +189,10 @@ impl World {
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
             PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
         }
+        self.said.messages += 1;
+        if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = &message {
+            self.said.entries += slice.entries().len() as u64;
+        }
         let receiver = number_of(to);
         let fate = self.network.send(self.now_us, member, receiver, &message);
         let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
@@ -220,7 +228,8 @@ impl World {
 
     fn on_reply(&mut self, member: usize, request: RequestId, reply: Reply) -> Verdict {
         // Nobody waits for what the member writes by itself, nor for a client that is gone.
-        let Some((client, operation)) = self.process(member).requests.remove(&request) else { return Ok(()) };
+        let Some(asker) = self.process(member).requests.remove(&request) else { return Ok(()) };
+        let Asker { client, operation, committed } = asker;
         let operations = &mut self.judges.operations;
         let answer = match reply {
             Reply::Applied { result, revision, .. } => {
@@ -228,6 +237,7 @@ impl World {
             }
             Reply::Read { state, .. } => {
                 self.coverage.reach(Mark::ReadAnswered);
+                Judges::on_read(self.members[member].id, committed, state.applied_index())?;
                 operations.on_read_answered(operation, &state)?
             }
             Reply::Failed(failure) => operations.on_failed(operation, failure)?,
@@ -254,16 +264,16 @@ impl World {
                 if process.in_force.is_joint() {
                     self.coverage.reach(Mark::ElectedWhileJoint);
                 }
-                let start = it.start;
-                let (network_us, disk_us) = (self.network.delay_us(), self.plan.disks.mean_sync_us);
-                if let Some(in_us) = self.nemesis.ambush_in_us(network_us, disk_us) {
-                    self.add_in(in_us, Event::Ambush { member, start });
-                }
+                self.lie_in_wait(member);
                 Ok(())
             }
             RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit, &process.in_force),
             RaftEvent::ConfigurationChanged { configuration } => {
+                let is_leader = node.role() == RoleKind::Leader;
                 self.process(member).in_force = configuration.clone();
+                if is_leader {
+                    self.lie_in_wait(member);
+                }
                 Ok(())
             }
             RaftEvent::SnapshotInstalled { last_included } => self.judges.on_installed(it.id, *last_included),
@@ -294,6 +304,9 @@ impl World {
             process.judged_in_force = process.in_force.clone();
         }
         self.judges.on_step(node)?;
+        let queued =
+            Queued { log_jobs: process.log_jobs.len(), checkpoint_jobs: process.checkpoint_jobs.len() };
+        resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
         let store = process.replica.store();
         self.judges.on_applied(node, store.applied_index(), store.state_hash())
     }
@@ -320,13 +333,7 @@ impl World {
         let Some(job) = process.log_jobs.pop_front() else { return Ok(()) };
         self.judges.on_log_begin(it.id, &job)?;
         let takes_us = match &job {
-            LogJob::Write { .. } | LogJob::Reset { .. } => {
-                if self.random.chance(self.plan.disks.stall_ppm) {
-                    self.random.exponential(self.plan.disks.mean_stall_us)
-                } else {
-                    self.random.exponential(self.plan.disks.mean_sync_us)
-                }
-            }
+            LogJob::Write { .. } | LogJob::Reset { .. } => sync_us(&self.plan.disks, &mut self.random),
             LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
         };
         if let LogJob::Read { .. } = job {
@@ -391,10 +398,23 @@ impl World {
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);
         }
+        let lurks = match &job {
+            CheckpointJob::Install { .. } => true,
+            CheckpointJob::Store { .. } => self.nemesis.random.chance(CERTAIN_PPM / 16),
+            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } => false,
+        };
+        if lurks {
+            // Whom the snapshot is from, or for.
+            let hit = self.leader().filter(|_| self.nemesis.random.chance(CERTAIN_PPM / 2)).unwrap_or(member);
+            self.lie_in_wait(hit);
+        }
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
         let takes_us = match &job {
             CheckpointJob::Take { .. } | CheckpointJob::Install { .. } => {
-                3 * self.random.exponential(self.plan.disks.mean_sync_us)
+                3 * sync_us(&self.plan.disks, &mut self.random)
             }
+            CheckpointJob::Store { .. } if lurks => sync_us(&self.plan.disks, &mut self.random),
             CheckpointJob::Load { .. } | CheckpointJob::Store { .. } => self.random.below(MAX_CPU_US),
         };
         self.trace.line(
@@ -428,6 +448,12 @@ impl World {
             Err(error) => self.on_disk_failed(member, &RecoveryError::Checkpoint(error)),
         }
     }
+}
+
+/// How long a sync takes: now and then a disk stalls.
+fn sync_us(disks: &DiskPlan, random: &mut Random) -> u64 {
+    let mean_us = if random.chance(disks.stall_ppm) { disks.mean_stall_us } else { disks.mean_sync_us };
+    random.exponential(mean_us)
 }
 
 struct ShownLogJob<'a>(&'a LogJob);

@@ -7,7 +7,7 @@ use tenure_wal::Crash;
 use crate::coverage::Mark;
 use crate::event::Event;
 use crate::judges::{Answer, Verdict, Violation};
-use crate::member::{Doom, recovered};
+use crate::member::{Asker, Doom, recovered};
 use crate::trace::Detail;
 use crate::world::World;
 
@@ -49,7 +49,7 @@ impl World {
         });
         let facts = [61, member as u64, crash as u64];
         self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} crashes ({crash:?})"));
-        for (client, operation) in process.requests.into_values() {
+        for Asker { client, operation, .. } in process.requests.into_values() {
             self.answer(client, operation, Answer::Unknown);
         }
         for peer in 0..self.members.len() {

@@ -103,6 +103,15 @@ pub(crate) enum Doom {
     BeforeSync(Crash),
 }
 
+/// A client that waits for a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Asker {
+    pub(crate) client: usize,
+    pub(crate) operation: OperationId,
+    /// What was committed when it asked.
+    pub(crate) committed: u64,
+}
+
 /// A running member.
 pub(crate) struct Process {
     pub(crate) replica: Replica,
@@ -112,8 +121,8 @@ pub(crate) struct Process {
     pub(crate) checkpoints: CheckpointWorker<MemoryDisk>,
     pub(crate) checkpoint_jobs: VecDeque<CheckpointJob>,
     pub(crate) checkpoint_running: Option<CheckpointDone>,
-    /// Who waits for which answer: the client and its operation.
-    pub(crate) requests: BTreeMap<RequestId, (usize, OperationId)>,
+    /// Who waits for which answer.
+    pub(crate) requests: BTreeMap<RequestId, Asker>,
     /// When the earliest timer event is due.
     pub(crate) timer_at_us: Option<u64>,
     /// An event that handles what has arrived is on its way.
@@ -185,10 +194,14 @@ impl Member {
         let directory_id = random.next_u64();
         let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)
             .map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
+        let mut options = plan.replica.clone();
+        if number_of(self.id) % 2 == 1 {
+            options.catch_up_entries = plan.other_catch_up_entries;
+        }
         let how = Start {
             identity,
             first_configuration: self.first.clone(),
-            options: plan.replica.clone(),
+            options,
             log_options: plan.log,
             seed: random.next_u64(),
         };

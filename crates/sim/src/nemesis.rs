@@ -106,7 +106,7 @@ impl Nemesis {
         self.random.chance(self.plan.mid_job_ppm)
     }
 
-    /// Whether a leader that was just elected is hit, and how soon.
+    /// Whether a member that has just begun something is hit, and how soon.
     pub(crate) fn ambush_in_us(&mut self, network_us: u64, disk_us: u64) -> Option<u64> {
         if self.is_over || !self.random.chance(self.plan.ambush_ppm) {
             return None;

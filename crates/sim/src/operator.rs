@@ -234,16 +234,29 @@ impl World {
         let mut core: Vec<usize> =
             (0..self.members.len()).filter(|&member| !self.members[member].is_lost).collect();
         assert!(decides(&core, self), "operators leave a quorum alive");
-        let mut candidates = core.clone();
-        while !candidates.is_empty() {
-            let place = self.nemesis.random.below(candidates.len() as u64) as usize;
-            let without = candidates.swap_remove(place);
+        for without in self.who_goes_first(&core) {
             let smaller: Vec<usize> = core.iter().copied().filter(|&member| member != without).collect();
             if decides(&smaller, self) {
                 core = smaller;
             }
         }
         core
+    }
+
+    /// Machines in the order in which they are left out if they can be: by chance, but mostly whoever leads comes
+    /// first, so that the others have to do without.
+    fn who_goes_first(&mut self, core: &[usize]) -> Vec<usize> {
+        let leader = self.leader();
+        let random = &mut self.nemesis.random;
+        let mut order = Vec::new();
+        let mut rest = core.to_vec();
+        while !rest.is_empty() {
+            order.push(rest.swap_remove(random.below(rest.len() as u64) as usize));
+        }
+        if random.chance(CERTAIN_PPM / 3 * 2) {
+            order.sort_by_key(|&member| Some(member) != leader);
+        }
+        order
     }
 
     /// The machines of the committed members, but for those that are gone for good.

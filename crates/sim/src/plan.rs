@@ -33,6 +33,9 @@ pub struct Plan {
     pub max_clock_drift_ppm: u64,
     /// The settings of the members.
     pub replica: tenure_replica::Options,
+    /// On every second machine, how many entries before a checkpoint stay in the log: a leader may still have what
+    /// another one has compacted.
+    pub other_catch_up_entries: u64,
     /// The settings of their logs.
     pub log: tenure_wal::Options,
 }
@@ -64,7 +67,7 @@ impl Plan {
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
         if faults.ambush_ppm > 0 {
-            kinds.push(format!("{} ppm of new leaders hit", faults.ambush_ppm));
+            kinds.push(format!("{} ppm of ambushes", faults.ambush_ppm));
         }
         format!(
             "{members} members and {spares} spares, {} clients, {} s, {} ppm lost, {} ppm doubled; {}",
@@ -190,7 +193,8 @@ pub struct FaultPlan {
     pub disk_loss_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
-    /// How many leaders are hit shortly after they were elected, in millionths: what a leader has only begun
-    /// is where the paper's figure 8 lies.
+    /// How many leaders are hit shortly after they were elected or began to change the members, and how many
+    /// members that install a snapshot or send it, in millionths: what has only begun is where the paper's figure
+    /// 8 lies.
     pub ambush_ppm: u32,
 }

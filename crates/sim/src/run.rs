@@ -13,8 +13,9 @@ use tenure_replica::{Options, ReplicaStatus};
 use tenure_wal::Crash;
 
 use crate::clients::{Purpose, Waiting};
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, Mark};
 use crate::event::Event;
+use crate::judges::resources::{self, ToSay};
 use crate::judges::{Verdict, Violation, require};
 use crate::member::Member;
 use crate::nemesis::FaultKind;
@@ -139,12 +140,27 @@ impl World {
         Ok(())
     }
 
-    /// Where nothing goes wrong, nobody campaigns but once (SOURCES E7, E10).
+    /// Where nothing goes wrong, nobody campaigns but once (SOURCES E7, E10), and nothing is said twice.
     fn check_calm(&self) -> Verdict {
-        let elections = self.coverage.count(crate::Mark::Elected);
-        require(CALM, !self.plan.is_calm() || elections == 1, || {
+        if !self.plan.is_calm() {
+            return Ok(());
+        }
+        let elections = self.coverage.count(Mark::Elected);
+        require(CALM, elections == 1, || {
             format!("nothing went wrong, and there were {elections} elections")
-        })
+        })?;
+        let to_say = ToSay {
+            members: self.plan.members as u64,
+            heartbeats: self.now_us / self.plan.replica.raft.heartbeat_interval_us,
+            entries: self.longest_log(),
+            reads: self.coverage.count(Mark::ReadAnswered),
+        };
+        resources::check_budget(self.said, to_say)
+    }
+
+    fn longest_log(&self) -> u64 {
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        running.map(|process| process.replica.node().log().last_index().0).max().unwrap_or(0)
     }
 
     /// From now on nothing breaks any more, and the members of `core` run and hear each other.

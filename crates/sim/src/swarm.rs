@@ -45,6 +45,7 @@ impl Plan {
             faults,
             max_batching_us: random.pick(&[0, 0, 0, 50, 500]),
             max_clock_drift_ppm: random.pick(&[0, 200, 50_000]),
+            other_catch_up_entries: random.pick(&[replica.catch_up_entries, 1_000]),
             replica,
             log: tenure_wal::Options {
                 segment_bytes: random.pick(&[8, 16, 64]) << 10,
@@ -65,6 +66,7 @@ impl Plan {
             request_timeout_us: 3 * SECOND_US,
             ..tenure_replica::Options::default()
         };
+        plan.other_catch_up_entries = plan.replica.catch_up_entries;
         plan.clients = ClientPlan {
             count: 5,
             think_us: 150 * MILLISECOND_US,

@@ -10,6 +10,7 @@ use crate::clients::{Clients, Waiting};
 use crate::clock::Clock;
 use crate::coverage::{Coverage, Mark};
 use crate::event::{Event, Input};
+use crate::judges::resources::Said;
 use crate::judges::{Action, Answer, Judges, OperationId, Operations, Verdict};
 use crate::member::{Disks, Doom, Member, number_of};
 use crate::nemesis::{FaultKind, Nemesis};
@@ -43,6 +44,7 @@ pub(crate) struct World {
     pub(crate) events: u64,
     /// What all members have written to checkpoints of their own.
     pub(crate) checkpoint_bytes: u64,
+    pub(crate) said: Said,
 }
 
 impl World {
@@ -70,6 +72,7 @@ impl World {
             kept_up: (0..plan.members).collect(),
             events: 0,
             checkpoint_bytes: 0,
+            said: Said::default(),
             plan,
         }
     }
@@ -137,7 +140,7 @@ impl World {
             Event::Fault(kind) => self.on_fault(kind),
             Event::Ambush { member, start } => {
                 if self.members[member].start == start && !self.nemesis.is_over {
-                    self.ambush(member);
+                    return self.ambush(member);
                 }
                 Ok(())
             }
@@ -295,9 +298,17 @@ impl World {
         }
     }
 
-    /// Hits a new leader.
-    fn ambush(&mut self, member: usize) {
-        match self.nemesis.random.below(4) {
+    /// A member has begun something that others wait for: it may be hit in the midst of it.
+    pub(crate) fn lie_in_wait(&mut self, member: usize) {
+        let (network_us, disk_us) = (self.network.delay_us(), self.plan.disks.mean_sync_us);
+        if let Some(in_us) = self.nemesis.ambush_in_us(network_us, disk_us) {
+            let start = self.members[member].start;
+            self.add_in(in_us, Event::Ambush { member, start });
+        }
+    }
+
+    fn ambush(&mut self, member: usize) -> Verdict {
+        match self.nemesis.random.below(5) {
             0 => self.crash(member, Crash::Process),
             1 => self.crash(member, Crash::Power),
             2 if self.members.len() > 1 => {
@@ -305,11 +316,13 @@ impl World {
                 self.cut(&cut);
                 self.add_in(lasts_us, Event::Mend(cut));
             }
+            3 => return self.transfer(Some(member)),
             _ => {
                 let lasts_us = self.nemesis.pause_us();
                 self.pause(member, lasts_us);
             }
         }
+        Ok(())
     }
 
     pub(crate) fn cut(&mut self, cut: &Cut) {

@@ -17,12 +17,14 @@ mod membership;
 mod model;
 mod operations;
 mod quorum;
+mod reads;
+pub(crate) mod resources;
 mod state_machine;
 mod votes;
 
 use std::fmt;
 
-use tenure_raft::{Configuration, EntryId, Envelope, Node, NodeId, RoleKind, Term};
+use tenure_raft::{Configuration, EntryId, Envelope, Index, Node, NodeId, RoleKind, Term};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -38,6 +40,7 @@ use kept::Kept;
 use leader_completeness::LeaderLogs;
 use log_matching::LogMatching;
 use membership::Membership;
+use reads::Reads;
 use state_machine::StateMachines;
 use votes::Votes;
 
@@ -75,6 +78,7 @@ pub(crate) struct Judges {
     durability: Durability,
     committed: Committed,
     membership: Membership,
+    reads: Reads,
     state_machines: StateMachines,
     pub(crate) operations: Operations,
 }
@@ -91,6 +95,7 @@ impl Judges {
             durability: Durability::default(),
             committed: Committed::default(),
             membership: Membership::new(first),
+            reads: Reads::default(),
             state_machines: StateMachines::default(),
             operations,
         }
@@ -102,12 +107,13 @@ impl Judges {
         self.elections.on_send(envelope)?;
         self.votes.on_send(envelope)?;
         self.log_matching.on_send(envelope)?;
-        let Judges { durability, leader_logs, log_matching, agreement, kept, .. } = self;
+        let Judges { durability, leader_logs, log_matching, committed, agreement, reads, kept, .. } = self;
         let disk = durability.shadow(from);
         externalization::check(disk, envelope, |index| {
             leader_logs.term_at(log_matching, envelope.term, index)
         })?;
         agreement.on_send(envelope)?;
+        reads.on_send(envelope, committed.last_index())?;
         kept.on_send(disk, envelope);
         require("elections", envelope.from == from && envelope.to == to, || {
             format!("{from} sends what it says {} sends", envelope.from)
@@ -211,6 +217,11 @@ impl Judges {
             )
         })?;
         self.state_machines.on_applied(node.id(), index, hash)
+    }
+
+    /// A member answers a read with its state at `applied`; it took it when `committed` was committed.
+    pub(crate) fn on_read(member: NodeId, committed: u64, applied: u64) -> Verdict {
+        Reads::on_answered(member, Index(committed), Index(applied))
     }
 
     /// A member wrote down, or read back, the state at `index`.
