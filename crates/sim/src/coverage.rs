@@ -53,6 +53,8 @@ pub enum Mark {
     Recycled,
     /// A member was gone for good.
     DiskLost,
+    /// A member said that a change of the members is done.
+    MembersChanged,
     /// A change of members was refused for want of a quorum.
     QuorumKept,
     /// A linearizable read was answered.
@@ -91,6 +93,7 @@ const MARKS: [Mark; 29] = [
     Mark::ElectedWhileJoint,
     Mark::Recycled,
     Mark::DiskLost,
+    Mark::MembersChanged,
     Mark::QuorumKept,
     Mark::ReadAnswered,
     Mark::Forwarded,

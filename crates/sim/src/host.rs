@@ -227,6 +227,9 @@ impl World {
     }
 
     fn on_reply(&mut self, member: usize, request: RequestId, reply: Reply) -> Verdict {
+        if let Some(asked) = self.process(member).changes.remove(&request) {
+            return self.on_change_answered(member, &asked, &reply);
+        }
         // Nobody waits for what the member writes by itself, nor for a client that is gone.
         let Some(asker) = self.process(member).requests.remove(&request) else { return Ok(()) };
         let Asker { client, operation, committed } = asker;
@@ -241,7 +244,7 @@ impl World {
                 operations.on_read_answered(operation, &state)?
             }
             Reply::Failed(failure) => operations.on_failed(operation, failure)?,
-            Reply::Changed { .. } | Reply::Refused(_) => panic!("no client asks for other members"),
+            Reply::Changed { .. } | Reply::Refused(_) => panic!("that is no answer to a client"),
         };
         self.answer(client, operation, answer);
         Ok(())

@@ -24,6 +24,7 @@ mod plan;
 mod swarm;
 
 mod action;
+mod change_requests;
 mod clients;
 mod host;
 mod lifecycle;

@@ -18,6 +18,7 @@ use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
 
 use crate::action::OperationId;
+use crate::change_requests::AskedChange;
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::judges::Recovered;
@@ -123,6 +124,8 @@ pub(crate) struct Process {
     pub(crate) checkpoint_running: Option<CheckpointDone>,
     /// Who waits for which answer.
     pub(crate) requests: BTreeMap<RequestId, Asker>,
+    /// The changes of the members that it was asked for.
+    pub(crate) changes: BTreeMap<RequestId, AskedChange>,
     /// When the earliest timer event is due.
     pub(crate) timer_at_us: Option<u64>,
     /// An event that handles what has arrived is on its way.
@@ -221,6 +224,7 @@ impl Member {
             checkpoint_jobs: VecDeque::new(),
             checkpoint_running: None,
             requests: BTreeMap::new(),
+            changes: BTreeMap::new(),
             timer_at_us: None,
             is_batching: false,
             torn_tail: torn_tail.is_some(),

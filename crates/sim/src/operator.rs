@@ -104,7 +104,7 @@ impl World {
         };
         self.trace.line(self.now_us, Detail::Short, [71, u64::from(result.is_ok())], format_args!("{text}"));
         match result {
-            Ok(_) => self.start_newcomers(&target),
+            Ok(_) => self.start_newcomers(|id| target.is_member(id)),
             Err(ChangeError::WouldLoseQuorum { .. }) => self.coverage.reach(Mark::QuorumKept),
             Err(_) => {}
         }
@@ -112,10 +112,10 @@ impl World {
     }
 
     /// Machines that are to be members are switched on.
-    fn start_newcomers(&mut self, target: &Configuration) {
+    pub(crate) fn start_newcomers(&mut self, is_new: impl Fn(NodeId) -> bool) {
         for member in 0..self.members.len() {
             let it = &self.members[member];
-            if target.is_member(it.id) && !self.kept_up.contains(&member) {
+            if is_new(it.id) && !self.kept_up.contains(&member) {
                 self.kept_up.push(member);
                 let start = it.start;
                 let in_us = self.nemesis.down_us();
@@ -160,7 +160,10 @@ impl World {
         for member in 0..self.members.len() {
             let id = self.members[member].id;
             let has_been_member = self.kept_up.contains(&member) || self.members[member].is_lost;
-            let is_wanted = self.judges.configuration().is_member(id)
+            // Whoever was asked for may still be added at any time.
+            let may_come = self.plan.faults.asks_any_member && !self.judges.was_member(id);
+            let is_wanted = may_come
+                || self.judges.configuration().is_member(id)
                 || self.members.iter().any(|other| other.id != id && other.in_force().is_member(id));
             if has_been_member && !is_wanted && self.nemesis.random.chance(CERTAIN_PPM / 2) {
                 self.kept_up.retain(|&other| other != member);
@@ -234,6 +237,10 @@ impl World {
         let mut core: Vec<usize> =
             (0..self.members.len()).filter(|&member| !self.members[member].is_lost).collect();
         assert!(decides(&core, self), "operators leave a quorum alive");
+        if self.open_changes > 0 {
+            // What was asked for may still be done, and whoever is then needed must be there.
+            return core;
+        }
         for without in self.who_goes_first(&core) {
             let smaller: Vec<usize> = core.iter().copied().filter(|&member| member != without).collect();
             if decides(&smaller, self) {

@@ -189,6 +189,9 @@ pub struct FaultPlan {
     pub clock_change_us: Option<u64>,
     /// An operator asks for other members.
     pub member_change_us: Option<u64>,
+    /// Operators ask any member for one change at a time, as clients of the service do; otherwise they have the
+    /// leader's core go from any members to any others.
+    pub asks_any_member: bool,
     /// A disk is gone for good, and with it a member.
     pub disk_loss_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.

@@ -5,7 +5,7 @@
 //! for a run as a whole, and is often off.
 
 use crate::plan::{ClientPlan, DiskPlan, FaultPlan, NetworkPlan, Plan, Weights};
-use crate::random::Random;
+use crate::random::{CERTAIN_PPM, Random};
 
 const MILLISECOND_US: u64 = 1_000;
 const SECOND_US: u64 = 1_000_000;
@@ -198,6 +198,9 @@ fn rate(random: &mut Random, never_ppm: u32, at_least_us: u64, at_most_us: u64) 
 
 fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
     let timeout_us = election_timeout_us;
+    let asks_any_member = random.chance(400_000);
+    // Who asks for a change cannot know what will be lost before it is made.
+    let never_lost_ppm = if asks_any_member { CERTAIN_PPM } else { 700_000 };
     FaultPlan {
         process_crash_us: rate(random, 400_000, timeout_us, 30 * timeout_us),
         power_loss_us: rate(random, 400_000, timeout_us, 30 * timeout_us),
@@ -214,7 +217,8 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         connection_loss_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
         clock_change_us: rate(random, 800_000, 4 * timeout_us, 20 * timeout_us),
         member_change_us: rate(random, 600_000, timeout_us, 30 * timeout_us),
-        disk_loss_us: rate(random, 700_000, 10 * timeout_us, 60 * timeout_us),
+        asks_any_member,
+        disk_loss_us: rate(random, never_lost_ppm, 10 * timeout_us, 60 * timeout_us),
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }

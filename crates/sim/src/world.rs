@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) random: Random,
     /// The members that are started again when they crash.
     pub(crate) kept_up: Vec<usize>,
+    /// How many changes were asked for of which nobody knows what has become, or will.
+    pub(crate) open_changes: u64,
     pub(crate) events: u64,
     /// What all members have written to checkpoints of their own.
     pub(crate) checkpoint_bytes: u64,
@@ -70,6 +72,7 @@ impl World {
             trace: Trace::new(),
             random: random.split(),
             kept_up: (0..plan.members).collect(),
+            open_changes: 0,
             events: 0,
             checkpoint_bytes: 0,
             said: Said::default(),
@@ -266,7 +269,11 @@ impl World {
             }
             FaultKind::MemberChange => {
                 self.recycle();
-                return self.change_members(leader);
+                return if self.plan.faults.asks_any_member {
+                    self.ask_for_change()
+                } else {
+                    self.change_members(leader)
+                };
             }
             FaultKind::DiskLoss => self.lose_disk(leader),
             FaultKind::ClockChange => {

@@ -70,6 +70,15 @@ fn c5_the_service_runs_on_while_members_change() {
 }
 
 #[test]
+fn c5_operators_may_ask_any_member_and_are_told_the_truth() {
+    let (coverage, _) = changing(7_000, 25, |plan| {
+        plan.faults.asks_any_member = true;
+        plan.faults.disk_loss_us = None;
+    });
+    assert_reached(&coverage, &[Mark::Joint, Mark::MembersChanged, Mark::QuorumKept]);
+}
+
+#[test]
 fn q5_votes_and_quorums_can_be_set_while_everything_breaks() {
     // One operator in eight sets votes, one in four quorums: among so many some do.
     let (coverage, _) = changing(6_000, 25, |plan| plan.members = 5);

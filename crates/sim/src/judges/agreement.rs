@@ -111,6 +111,10 @@ impl Agreement {
             Message::Heartbeat { commit_index, .. } | Message::CommitNotice { commit_index } => {
                 shown.through = shown.through.max(*commit_index);
             }
+            // What a snapshot holds is committed.
+            Message::InstallSnapshot { snapshot, .. } if log.matches(snapshot.last_included) => {
+                shown.through = shown.through.max(snapshot.last_included.index);
+            }
             _ => {}
         }
     }

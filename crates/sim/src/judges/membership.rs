@@ -4,24 +4,26 @@
 //! From the committed log alone it can be seen that consecutive configurations have majorities that meet:
 //! C-old, C-old,new with the very same old voters, C-new with the very same new ones.
 
-use tenure_raft::{Configuration, EntryId, Index, Node, Payload};
+use tenure_raft::{Configuration, EntryId, Index, Node, NodeId, Payload};
 
 use super::log_matching::LogMatching;
 use super::{Verdict, require};
 
 const JUDGE: &str = "one change at a time";
+const DONE: &str = "a change that is done was made";
 const IN_FORCE: &str = "the newest configuration in the log";
 
 /// The configurations that were committed.
 #[derive(Debug)]
 pub(crate) struct Membership {
     newest: Configuration,
-    newest_at: Index,
+    /// All of them, from the first on, each with the index of its entry.
+    history: Vec<(Index, Configuration)>,
 }
 
 impl Membership {
     pub(crate) fn new(first: Configuration) -> Membership {
-        Membership { newest: first, newest_at: Index(0) }
+        Membership { history: vec![(Index(0), first.clone())], newest: first }
     }
 
     /// The newest that is committed.
@@ -42,8 +44,31 @@ impl Membership {
         };
         require(JUDGE, follows, || format!("{} is followed by {next} at {id}", self.newest))?;
         self.newest = next.clone();
-        self.newest_at = id.index;
+        self.history.push((id.index, next.clone()));
         Ok(())
+    }
+
+    /// Whether any of them has named this member.
+    pub(crate) fn was_member(&self, id: NodeId) -> bool {
+        self.history.iter().any(|(_, configuration)| configuration.is_member(id))
+    }
+
+    /// A member says that what somebody asked for, when the log was committed up to `asked`, is done: it must have
+    /// held at some time since then.
+    pub(crate) fn on_changed(
+        &self,
+        member: NodeId,
+        asked: Index,
+        holds: &dyn Fn(&Configuration) -> bool,
+    ) -> Verdict {
+        let in_force_then = self.history.iter().rposition(|(index, _)| *index <= asked).unwrap_or(0);
+        let was_so = self.history[in_force_then..].iter().any(|(_, configuration)| holds(configuration));
+        require(DONE, was_so, || {
+            format!(
+                "{member} says that a change is done, and since it was asked for it was not: {}",
+                self.newest
+            )
+        })
     }
 
     /// A member goes by `configuration`: it must be the newest in its log. Answers whether that could be seen:
@@ -75,7 +100,7 @@ impl Membership {
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{NodeId, Term, Voters};
+    use tenure_raft::{Term, Voters};
 
     use super::*;
 
@@ -97,6 +122,24 @@ mod tests {
             let payload = Payload::Configuration(configuration.clone());
             membership.on_committed(EntryId::new(Index(index), Term(1)), &payload)
         })
+    }
+
+    #[test]
+    fn a_change_that_is_called_done_and_was_not_made_is_seen() {
+        let mut membership = Membership::new(plain(&[1, 2, 3]));
+        let steps = [joint(&[1, 2], &[1, 2, 3]), plain(&[1, 2])];
+        for (configuration, index) in steps.into_iter().zip([4, 5]) {
+            let payload = Payload::Configuration(configuration);
+            membership.on_committed(EntryId::new(Index(index), Term(1)), &payload).unwrap();
+        }
+        let [member, gone] = [1, 3].map(|id| NodeId::new(id).unwrap());
+        let done = |asked, id: NodeId| {
+            membership.on_changed(member, Index(asked), &|configuration| !configuration.is_member(id))
+        };
+        done(3, gone).unwrap();
+        done(9, gone).unwrap();
+        assert_eq!(done(3, member).unwrap_err().judge, DONE);
+        assert!(membership.was_member(gone) && !membership.was_member(NodeId::new(4).unwrap()));
     }
 
     #[test]

@@ -180,6 +180,21 @@ impl Judges {
         self.membership.newest()
     }
 
+    /// Whether a committed configuration has ever named this member.
+    pub(crate) fn was_member(&self, id: NodeId) -> bool {
+        self.membership.was_member(id)
+    }
+
+    /// A member says that the members are as was asked for when `committed` was committed.
+    pub(crate) fn on_members_changed(
+        &self,
+        member: NodeId,
+        committed: u64,
+        holds: &dyn Fn(&Configuration) -> bool,
+    ) -> Verdict {
+        self.membership.on_changed(member, Index(committed), holds)
+    }
+
     /// Whether the disk of a member holds all that is committed.
     pub(crate) fn holds_committed(&self, member: NodeId) -> bool {
         self.committed.last().is_none_or(|last| self.durability.shadow(member).holds(last))

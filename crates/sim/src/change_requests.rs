@@ -1,0 +1,124 @@
+//! Operators who change the members as clients of the service do: they ask any member, for one thing at a time, and
+//! may be refused, or never hear what became of it. What they are told must be true.
+
+use tenure_raft::{Configuration, Learner, NodeId};
+use tenure_replica::{ChangeRefusal, MemberChange, Reply};
+
+use crate::coverage::Mark;
+use crate::judges::Verdict;
+use crate::random::CERTAIN_PPM;
+use crate::trace::Detail;
+use crate::world::World;
+
+/// A change that a member was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedChange {
+    change: MemberChange,
+    /// What was committed when it was asked for.
+    committed: u64,
+}
+
+impl World {
+    /// An operator asks some member for a change.
+    pub(crate) fn ask_for_change(&mut self) -> Verdict {
+        let Some(change) = self.draw_change() else { return Ok(()) };
+        let running: Vec<usize> = (0..self.members.len())
+            .filter(|&member| self.members[member].process.is_some() && self.members[member].held.is_none())
+            .collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let member = self.nemesis.random.pick(&running);
+        let force = self.nemesis.random.chance(CERTAIN_PPM / 8);
+        let committed = self.judges.last_committed();
+        let it = &mut self.members[member];
+        let now = it.clock.shows(self.now_us);
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let request = process.replica.change_members(now, change.clone(), force);
+        let how = if force { " by force" } else { "" };
+        let text = format!("an operator asks {} for {change:?}{how}", it.id);
+        self.open_changes += 1;
+        process.changes.insert(request, AskedChange { change: change.clone(), committed });
+        self.trace.line(self.now_us, Detail::Short, [74, request.0], format_args!("{text}"));
+        if let MemberChange::Add { id, .. } = change {
+            self.start_newcomers(|other| other == id);
+        }
+        self.wake(member)
+    }
+
+    /// A member answers.
+    pub(crate) fn on_change_answered(
+        &mut self,
+        member: usize,
+        asked: &AskedChange,
+        reply: &Reply,
+    ) -> Verdict {
+        let AskedChange { change, committed } = asked;
+        let id = self.members[member].id;
+        let facts = [75, member as u64];
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            facts,
+            format_args!("{id} answers {change:?}: {reply:?}"),
+        );
+        if matches!(reply, Reply::Changed { .. } | Reply::Refused(_)) {
+            self.open_changes -= 1;
+        }
+        match reply {
+            Reply::Changed { .. } => {
+                self.coverage.reach(Mark::MembersChanged);
+                self.judges.on_members_changed(id, *committed, &holds(change))
+            }
+            Reply::Refused(ChangeRefusal::WouldLoseQuorum { .. }) => {
+                self.coverage.reach(Mark::QuorumKept);
+                Ok(())
+            }
+            Reply::Refused(_) | Reply::Failed(_) => Ok(()),
+            Reply::Applied { .. } | Reply::Read { .. } => {
+                panic!("that is no answer to an operator: {reply:?}")
+            }
+        }
+    }
+
+    fn draw_change(&mut self) -> Option<MemberChange> {
+        let current = self.judges.configuration().clone();
+        let ids: Vec<NodeId> = self.members.iter().map(|member| member.id).collect();
+        let outside: Vec<NodeId> = ids.iter().copied().filter(|&id| !current.is_member(id)).collect();
+        let inside: Vec<NodeId> = ids.iter().copied().filter(|&id| current.is_member(id)).collect();
+        let learners: Vec<NodeId> = current.learners.keys().copied().collect();
+        let random = &mut self.nemesis.random;
+        let peer_urls = |id: NodeId, number: u64| vec![format!("http://{id}.example:{number}")];
+        match random.below(8) {
+            0..3 if !outside.is_empty() => {
+                let id = random.pick(&outside);
+                let kinds = [Learner::Joins { votes: 1 }, Learner::Joins { votes: 2 }, Learner::Waits];
+                Some(MemberChange::Add { id, peer_urls: peer_urls(id, 1), learner: random.pick(&kinds) })
+            }
+            3 | 4 if inside.len() > 1 => Some(MemberChange::Remove { id: random.pick(&inside) }),
+            5 if !inside.is_empty() => {
+                let id = random.pick(&inside);
+                Some(MemberChange::Update { id, peer_urls: peer_urls(id, random.below(3)) })
+            }
+            _ if !learners.is_empty() => {
+                let id = random.pick(&learners);
+                let replaces = random.chance(CERTAIN_PPM / 3).then(|| random.pick(&inside));
+                let replaces = replaces.filter(|&old| old != id && current.is_voter(old));
+                Some(MemberChange::Promote { id, votes: None, replaces })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What must have held once for the answer "done" to be true. Of addresses the configuration says nothing.
+fn holds(change: &MemberChange) -> impl Fn(&Configuration) -> bool + '_ {
+    move |configuration| match change {
+        MemberChange::Add { id, .. } => configuration.is_member(*id),
+        MemberChange::Remove { id } => !configuration.is_member(*id),
+        MemberChange::Promote { id, replaces, .. } => {
+            configuration.is_voter(*id) && replaces.is_none_or(|old| !configuration.is_member(old))
+        }
+        MemberChange::Update { .. } => true,
+    }
+}
