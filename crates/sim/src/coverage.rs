@@ -69,7 +69,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 29] = [
+const MARKS: [Mark; 30] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,

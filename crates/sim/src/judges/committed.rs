@@ -32,11 +32,6 @@ impl Committed {
         if index.0 == 0 { Some(Term(0)) } else { self.terms.get(index.0 as usize - 1).copied() }
     }
 
-    /// The committed entry at an index, as far as there is one.
-    pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
-        self.term_at(index).map(|term| EntryId { term, index })
-    }
-
     /// Whether `commit` lies beyond what is known to be committed.
     pub(crate) fn is_news(&self, commit: EntryId) -> bool {
         commit.index > self.last_index()

@@ -1,69 +1,58 @@
-//! What a server has promised to keep, it keeps (paper §5.3, §7): an entry that is committed never leaves a disk
-//! that held it, but for a checkpoint that contains it; and what a follower has acknowledged to a leader stays as
-//! long as it follows that leader, who has counted it and may commit it at any moment.
+//! A log is cut off only where it conflicts (paper §5.3: "if an existing entry conflicts with a new one, delete the
+//! existing entry and all that follow it"; §7): what agrees with the leader's log stays on the disk, whatever makes
+//! the follower change its log, an append or a snapshot.
 //!
-//! A log is cut off where it conflicts with the log of a later leader, and that has all that is committed. So
-//! whoever cuts off more, be it for an append or for a snapshot, breaks a promise, whether it costs an entry this
-//! time or not.
+//! The leader may have counted it and commit it at any moment, and all that is committed is in its log (§5.4.3). So
+//! whoever cuts off more breaks a promise, whether it costs an entry this time or not. (Not so across terms: what one
+//! leader has a follower cut off, the next one may yet commit with others.)
 
-use std::collections::BTreeMap;
+use tenure_raft::{EntryId, Index, NodeId, Term};
 
-use tenure_raft::{EntryId, Envelope, Index, NodeId, Term};
-
-use super::committed::Committed;
 use super::durability::Shadow;
-use super::externalization::acknowledged;
 use super::{Verdict, require};
 
-const JUDGE: &str = "what was promised is kept";
-
-/// What each member has promised.
-#[derive(Default, Debug)]
-pub(crate) struct Kept {
-    /// To the leader of which term, and up to where.
-    acknowledged: BTreeMap<NodeId, (Term, EntryId)>,
-}
+const JUDGE: &str = "cut off only where it conflicts";
 
 /// A disk before a change of its log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before {
-    committed: Option<EntryId>,
+    term: Term,
+    /// The last entry in which it agrees with the leader of that term.
+    agreed: Option<EntryId>,
 }
 
-impl Kept {
-    /// A member answers a leader.
-    pub(crate) fn on_send(&mut self, disk: &Shadow, envelope: &Envelope) {
-        let Some(index) = acknowledged(envelope) else { return };
-        let Some(term) = disk.term_at(index) else { return };
-        let (leads, id) = self.acknowledged.entry(envelope.from).or_default();
-        if envelope.term > *leads || (envelope.term == *leads && index > id.index) {
-            (*leads, *id) = (envelope.term, EntryId { index, term });
-        }
+impl Before {
+    /// The log is about to be changed, in a term whose leader nobody knows.
+    pub(crate) fn leaderless(disk: &Shadow) -> Before {
+        Before { term: disk.hard_state().current_term, agreed: None }
     }
 
-    /// The log is about to be changed.
-    pub(crate) fn before(committed: &Committed, disk: &Shadow) -> Before {
-        let end = committed.last_index().min(disk.last().index);
-        let known = (disk.start().index.0..=end.0).rev().map(|index| committed.id_at(Index(index)));
-        Before { committed: known.flatten().find(|&id| disk.holds(id)) }
+    /// The log is about to be changed. `in_leaders_log` says of which term the entry at an index is that the leader
+    /// of the disk's term has.
+    pub(crate) fn of(disk: &Shadow, in_leaders_log: impl Fn(Index) -> Option<Term>) -> Before {
+        let term = disk.hard_state().current_term;
+        let held = (disk.start().index.0 + 1..=disk.last().index.0).rev().map(Index);
+        let mut held = held.filter_map(|index| disk.term_at(index).map(|term| EntryId { index, term }));
+        Before { term, agreed: held.find(|id| in_leaders_log(id.index) == Some(id.term)) }
     }
 
     /// The log was changed.
-    pub(crate) fn on_changed(&self, member: NodeId, before: Before, disk: &Shadow) -> Verdict {
-        let lost = before.committed.filter(|&id| !disk.holds(id));
-        require(JUDGE, lost.is_none(), || {
-            format!("{member} had the committed {} on its disk, and has it no more", lost.unwrap_or_default())
-        })?;
-        let Some(&(term, id)) = self.acknowledged.get(&member) else { return Ok(()) };
-        require(JUDGE, disk.hard_state().current_term > term || disk.holds(id), || {
-            format!("{member} has acknowledged {id} to the leader of term {term}, and has it no more")
+    pub(crate) fn check(self, member: NodeId, disk: &Shadow) -> Verdict {
+        let Some(agreed) = self.agreed.filter(|_| disk.hard_state().current_term == self.term) else {
+            return Ok(());
+        };
+        require(JUDGE, disk.holds(agreed), || {
+            format!(
+                "{member} and the leader of term {} both had {agreed}, and {member} has it no more",
+                self.term
+            )
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{AppendReply, Entry, HardState, Message, Payload, WriteToken};
+    use tenure_raft::{Entry, HardState, Payload, WriteToken};
     use tenure_replica::LogJob;
 
     use super::super::durability::Durability;
@@ -73,39 +62,30 @@ mod tests {
         EntryId::new(Index(index), Term(term))
     }
 
-    fn member() -> NodeId {
-        NodeId::new(1).unwrap()
-    }
-
     fn write(term: u64, ids: &[EntryId]) -> LogJob {
         let entries = ids.iter().map(|&id| Entry { id, payload: Payload::Empty }).collect();
         let hard_state = Some(HardState { current_term: Term(term), voted_for: None });
         LogJob::Write { hard_state, entries, token: WriteToken { attempt: 1, last: EntryId::ZERO } }
     }
 
-    /// Whether a log of 1@1 to 4@2 may be changed so, with 1@1 and 2@1 committed and 3@2 acknowledged in term 2.
+    /// Whether a log of 1@1 to 4@2 may be changed so in term 3, whose leader has 1@1, 2@2 and then its own.
     fn may(job: &LogJob) -> bool {
+        let member = NodeId::new(1).unwrap();
         let mut durability = Durability::default();
-        durability.begin(member(), &write(2, &[id(1, 1), id(2, 1), id(3, 2), id(4, 2)]));
-        durability.finish(member());
-        let committed = Committed::of_terms(&[1, 1], Term(2));
-        let mut kept = Kept::default();
-        let accepted = Message::AppendEntriesReply(AppendReply::Accepted { match_index: Index(3) });
-        let to = NodeId::new(2).unwrap();
-        let envelope = Envelope { from: member(), to, term: Term(2), message: accepted };
-        kept.on_send(durability.shadow(member()), &envelope);
-        let before = Kept::before(&committed, durability.shadow(member()));
-        durability.begin(member(), job);
-        durability.finish(member());
-        kept.on_changed(member(), before, durability.shadow(member())).is_ok()
+        durability.begin(member, &write(3, &[id(1, 1), id(2, 2), id(3, 2), id(4, 2)]));
+        durability.finish(member);
+        let leaders = |index: Index| Some(Term([0, 1, 2].get(index.0 as usize).copied().unwrap_or(3)));
+        let before = Before::of(durability.shadow(member), leaders);
+        durability.begin(member, job);
+        durability.finish(member);
+        before.check(member, durability.shadow(member)).is_ok()
     }
 
     #[test]
-    fn who_drops_what_is_committed_or_acknowledged_is_seen() {
-        assert!(may(&write(2, &[id(4, 2), id(5, 2)])));
-        assert!(may(&write(3, &[id(3, 3)])), "another leader may take back what is not committed");
-        assert!(!may(&write(3, &[id(2, 3)])), "not what is");
-        assert!(!may(&write(2, &[id(2, 1)])), "nor may the one that has counted it");
-        assert!(may(&LogJob::Reset { start: id(5, 2) }) && !may(&LogJob::Reset { start: id(2, 1) }));
+    fn who_drops_what_its_leader_has_is_seen() {
+        assert!(may(&write(3, &[id(3, 3)])));
+        assert!(!may(&write(3, &[id(2, 3)])) && !may(&write(3, &[id(1, 1)])));
+        assert!(may(&write(4, &[id(2, 3)])), "another term, another leader");
+        assert!(may(&LogJob::Reset { start: id(5, 3) }) && !may(&LogJob::Reset { start: id(1, 1) }));
     }
 }

@@ -59,6 +59,11 @@ impl LeaderLogs {
         Ok(())
     }
 
+    /// Whether the term has, or had, a leader.
+    pub(crate) fn knows(&self, term: Term) -> bool {
+        self.inherited.contains_key(&term)
+    }
+
     /// Of which term the entry is that the leader of `term` has, or had, at `index`; none if nobody knows.
     pub(crate) fn term_at(&self, entries: &LogMatching, term: Term, index: Index) -> Option<Term> {
         let inherited = *self.inherited.get(&term)?;

@@ -36,7 +36,6 @@ use agreement::{Agreement, Before};
 use committed::Committed;
 use durability::Durability;
 use elections::Elections;
-use kept::Kept;
 use leader_completeness::LeaderLogs;
 use log_matching::LogMatching;
 use membership::Membership;
@@ -74,7 +73,6 @@ pub(crate) struct Judges {
     leader_logs: LeaderLogs,
     log_matching: LogMatching,
     agreement: Agreement,
-    kept: Kept,
     durability: Durability,
     committed: Committed,
     membership: Membership,
@@ -91,7 +89,6 @@ impl Judges {
             leader_logs: LeaderLogs::default(),
             log_matching: LogMatching::default(),
             agreement: Agreement::default(),
-            kept: Kept::default(),
             durability: Durability::default(),
             committed: Committed::default(),
             membership: Membership::new(first),
@@ -107,14 +104,13 @@ impl Judges {
         self.elections.on_send(envelope)?;
         self.votes.on_send(envelope)?;
         self.log_matching.on_send(envelope)?;
-        let Judges { durability, leader_logs, log_matching, committed, agreement, reads, kept, .. } = self;
+        let Judges { durability, leader_logs, log_matching, committed, agreement, reads, .. } = self;
         let disk = durability.shadow(from);
         externalization::check(disk, envelope, |index| {
             leader_logs.term_at(log_matching, envelope.term, index)
         })?;
         agreement.on_send(envelope)?;
         reads.on_send(envelope, committed.last_index())?;
-        kept.on_send(disk, envelope);
         require("elections", envelope.from == from && envelope.to == to, || {
             format!("{from} sends what it says {} sends", envelope.from)
         })
@@ -217,9 +213,20 @@ impl Judges {
 
     /// The job that was begun is done.
     pub(crate) fn on_log_done(&mut self, member: NodeId) -> Verdict {
-        let before = Kept::before(&self.committed, self.durability.shadow(member));
+        let before = self.log_before(member);
         self.durability.finish(member);
-        self.kept.on_changed(member, before, self.durability.shadow(member))
+        before.check(member, self.durability.shadow(member))
+    }
+
+    fn log_before(&self, member: NodeId) -> kept::Before {
+        let Judges { durability, leader_logs, log_matching, .. } = self;
+        let disk = durability.shadow(member);
+        let term = disk.hard_state().current_term;
+        if leader_logs.knows(term) {
+            kept::Before::of(disk, |index| leader_logs.term_at(log_matching, term, index))
+        } else {
+            kept::Before::leaderless(disk)
+        }
     }
 
     /// A member has applied the log up to `index`.
@@ -256,9 +263,9 @@ impl Judges {
         for &(id, ref entry, prev) in &recovered.entries {
             self.log_matching.observe(prev, id, entry)?;
         }
-        let before = Kept::before(&self.committed, self.durability.shadow(member));
+        let before = self.log_before(member);
         self.durability.on_recovered(member, recovered, checkpoint)?;
-        self.kept.on_changed(member, before, self.durability.shadow(member))?;
+        before.check(member, self.durability.shadow(member))?;
         self.agreement.on_started(member);
         self.state_machines.on_started(member, checkpoint.index.0);
         self.state_machines.on_state(member, checkpoint.index.0, hash)
