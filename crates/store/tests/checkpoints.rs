@@ -204,6 +204,24 @@ fn numbers_that_leave_no_room_for_one_more_are_refused() {
     reader.push(&block(2, 1, &[b"\x02", &sound[..]].concat())).expect("a put as it should be");
 }
 
+/// In the first part: a later one may supersede what an earlier one holds, and must tell what it deletes.
+#[test]
+fn what_a_compaction_drops_is_not_in_the_first_part() {
+    // Index 9, revision 5, compacted there; as a signed, revision 2 is 4. A put: main, sub, key, create revision,
+    // version, lease, value.
+    let header = block(1, 0, &[&b"TENURECP\x03\x00"[..], &[9, 10, 10]].concat());
+    let put = |main: u8| [2, main, 0, 1, b'k', 4, 2, 0, 0];
+    let delete = [3, 6, 0, 1, b'k'];
+    for (items, why) in [
+        ([&put(4)[..], &put(6)].concat(), "a superseded record was compacted"),
+        ([&put(4)[..], &delete].concat(), "a superseded record was compacted"),
+        (delete.to_vec(), "a tombstone was compacted"),
+    ] {
+        let bytes = [header.clone(), block(2, 1, &items)].concat();
+        assert_eq!(restore(&bytes).err(), Some(CheckpointError::Invalid { why }));
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_may_have_any_size(sizes in proptest::collection::vec(1..200_usize, 1..50)) {
