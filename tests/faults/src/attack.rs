@@ -11,11 +11,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::cluster::{Cluster, LOOK};
+use crate::cluster::{Cluster, LOOK, url};
 use crate::garbage;
 use crate::history::Recorder;
 use crate::judges::Violation;
 use crate::network::Link;
+use crate::operator;
 use crate::plan::{Action, Fault, Plan, Round};
 use crate::random::Random;
 use crate::report::Tally;
@@ -23,8 +24,10 @@ use crate::report::Tally;
 /// While a majority can work together, a write is answered at least this often. An election takes a second or two; the
 /// rest is what two busy cores cost.
 const GAP_BOUND: Duration = Duration::from_secs(6);
-/// Once nothing is wrong any more, a write must be answered, and every member must read, within this.
+/// Once nothing is wrong any more, a write must be answered within this.
 const HEAL_BOUND: Duration = Duration::from_secs(10);
+/// And every member must answer a linearizable read: it may have to be sent the whole state first, on busy cores.
+const CATCH_UP_BOUND: Duration = Duration::from_secs(30);
 /// How long everything is left alone between two rounds.
 const CALM_MS: (u64, u64) = (300, 1_500);
 /// How long a member may take to stop when it is told to.
@@ -45,7 +48,10 @@ const JUDGE_PROCESS: &str = "no process ends by itself";
 /// Why a member may end without having been killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Excuse {
-    DiskIsFull { start_without_room: bool },
+    DiskIsFull {
+        start_without_room: bool,
+    },
+    /// Or removed from the cluster.
     ToldToStop,
 }
 
@@ -100,7 +106,7 @@ impl<'a> Attack<'a> {
             self.watch_until(started + when).await?;
             let fault = &round.faults[at];
             self.say(&format!("{} {}", if is_begin { "begins:" } else { "  ends:" }, fault.action));
-            if is_begin { self.begin(at, fault)? } else { self.end(at, fault).await? }
+            if is_begin { self.begin(at, fault).await? } else { self.end(at, fault).await? }
         }
         self.heal(round).await
     }
@@ -122,7 +128,7 @@ impl<'a> Attack<'a> {
         }
         let writes_after = healed.elapsed();
         for at in 0..self.cluster.members.len() {
-            let within = HEAL_BOUND.saturating_sub(healed.elapsed());
+            let within = CATCH_UP_BOUND.saturating_sub(healed.elapsed());
             let serves = self.cluster.serves(at, within).await;
             serves.map_err(|what| Violation::new(JUDGE_PROGRESS, what))?;
         }
@@ -176,7 +182,7 @@ impl<'a> Attack<'a> {
         Err(Violation::new(JUDGE_PROCESS, format!("{name} ended, {status}:\n{tail}")))
     }
 
-    fn begin(&mut self, at: usize, fault: &Fault) -> Result<(), Violation> {
+    async fn begin(&mut self, at: usize, fault: &Fault) -> Result<(), Violation> {
         match &fault.action {
             Action::Kill(members) => {
                 for &member in members {
@@ -211,6 +217,7 @@ impl<'a> Attack<'a> {
                 let (ports, random) = (self.ports(), self.random.split());
                 self.help(at, move_leader(ports, random, self.tally.leaders_moved.clone()));
             }
+            Action::Replace(member) => self.remove(*member).await?,
         }
         Ok(())
     }
@@ -234,21 +241,48 @@ impl<'a> Attack<'a> {
             Action::Links { links, .. } => self.set(links, Link::Open),
             Action::FillDisk { member, .. } => self.make_room(*member).await?,
             Action::Garbage | Action::MoveLeader => {}
+            Action::Replace(member) => self.add(*member).await?,
         }
         Ok(())
     }
 
     async fn restart_stopped(&mut self, at: usize) -> Result<(), Violation> {
+        self.wait_until_stopped(at).await?;
+        self.cluster.start(at).map_err(|error| broken(&error))
+    }
+
+    async fn wait_until_stopped(&mut self, at: usize) -> Result<(), Violation> {
         let member = &mut self.cluster.members[at];
         if let Some(status) = member.ends(STOP_BOUND).await.map_err(|error| broken(&error))? {
             self.on_end(at, status)?;
         }
         self.excuses.remove(&at);
-        let Member { name, is_running } = self.member(at);
-        if is_running {
-            let what = format!("{name} was told to stop, and runs {STOP_BOUND:?} later");
+        let member = &self.cluster.members[at];
+        if member.is_running() {
+            let what = format!("{} was told to stop, and runs {STOP_BOUND:?} later", member.name);
             return Err(Violation::new(JUDGE_PROCESS, what));
         }
+        Ok(())
+    }
+
+    /// A member is removed, hears of it and stops; then its data is.
+    async fn remove(&mut self, at: usize) -> Result<(), Violation> {
+        let ports = self.ports();
+        let id = operator::id_of(ports[at]).await;
+        let id =
+            id.map_err(|why| Violation::new(JUDGE_PROGRESS, format!("no status of n{}: {why}", at + 1)))?;
+        self.excuses.insert(at, Excuse::ToldToStop);
+        let removed = operator::remove(&ports, id).await;
+        removed
+            .map_err(|why| Violation::new(JUDGE_PROGRESS, format!("n{} cannot be removed: {why}", at + 1)))?;
+        self.wait_until_stopped(at).await?;
+        self.cluster.members[at].disk.wipe().map_err(|error| broken(&error))
+    }
+
+    async fn add(&mut self, at: usize) -> Result<(), Violation> {
+        let added = operator::add(&self.ports(), &url(self.cluster.members[at].proxy_port)).await;
+        added.map_err(|why| Violation::new(JUDGE_PROGRESS, format!("n{} cannot be added: {why}", at + 1)))?;
+        self.cluster.members[at].has_joined = true;
         self.cluster.start(at).map_err(|error| broken(&error))
     }
 
@@ -261,16 +295,10 @@ impl<'a> Attack<'a> {
             self.on_end(at, status)?;
         }
         self.excuses.remove(&at);
-        if self.member(at).is_running {
-            Ok(())
-        } else {
-            self.cluster.start(at).map_err(|error| broken(&error))
+        if self.cluster.members[at].is_running() {
+            return Ok(());
         }
-    }
-
-    fn member(&self, at: usize) -> Member {
-        let member = &self.cluster.members[at];
-        Member { name: member.name.clone(), is_running: member.is_running() }
+        self.cluster.start(at).map_err(|error| broken(&error))
     }
 
     fn set(&self, links: &[(usize, usize)], link: Link) {
@@ -290,12 +318,6 @@ impl<'a> Attack<'a> {
     fn say(&self, what: &str) {
         println!("{:8.1} s  {what}", self.recorder.now_us() as f64 / 1e6);
     }
-}
-
-/// What is asked of a member while others are changed.
-struct Member {
-    name: String,
-    is_running: bool,
 }
 
 /// Something of this program itself, or of the machine.

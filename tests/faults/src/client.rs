@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use tenure_api::ApiError;
+use tenure_api::pb::etcdserverpb::cluster_client::ClusterClient;
 use tenure_api::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use tenure_api::pb::etcdserverpb::kv_client::KvClient;
 use tenure_api::pb::etcdserverpb::maintenance_client::MaintenanceClient;
 use tenure_api::pb::etcdserverpb::request_op::Request;
 use tenure_api::pb::etcdserverpb::response_op::Response;
 use tenure_api::pb::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, HashRequest, MoveLeaderRequest,
-    PutRequest, RangeRequest, RequestOp, ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
-    TxnResponse,
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, HashRequest, MemberAddRequest,
+    MemberRemoveRequest, MoveLeaderRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader,
+    StatusRequest, StatusResponse, TxnRequest, TxnResponse,
 };
 use tenure_api::pb::mvccpb::KeyValue;
 use tonic::Status;
@@ -41,6 +42,7 @@ pub(crate) enum Failure {
 pub(crate) struct Client {
     kv: KvClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
+    cluster: ClusterClient<Channel>,
     timeout: Duration,
 }
 
@@ -50,7 +52,8 @@ impl Client {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("a URL");
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await.ok()?.ok()?;
         let kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
-        Some(Client { kv, maintenance: MaintenanceClient::new(channel), timeout })
+        let (maintenance, cluster) = (MaintenanceClient::new(channel.clone()), ClusterClient::new(channel));
+        Some(Client { kv, maintenance, cluster, timeout })
     }
 
     /// Asks, on behalf of the operation `id`.
@@ -136,6 +139,18 @@ impl Client {
         self.in_time(self.maintenance.clone().move_leader(request)).await.map(drop)
     }
 
+    /// Removes a member.
+    pub(crate) async fn remove_member(&self, id: u64) -> Result<(), Status> {
+        let request = MemberRemoveRequest { id };
+        self.in_time(self.cluster.clone().member_remove(request)).await.map(drop)
+    }
+
+    /// Adds a member, which votes as soon as it has caught up.
+    pub(crate) async fn add_member(&self, peer_url: &str) -> Result<(), Status> {
+        let request = MemberAddRequest { peer_urls: vec![peer_url.to_owned()], is_learner: false };
+        self.in_time(self.cluster.clone().member_add(request)).await.map(drop)
+    }
+
     async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -149,7 +164,13 @@ impl Client {
 /// certain; a connection that breaks says nothing.
 fn failure(status: &Status) -> Failure {
     match ApiError::from_message(status.message()) {
-        Some(ApiError::NoLeader | ApiError::LeaderChanged | ApiError::TooManyRequests) => Failure::Refused,
+        Some(
+            ApiError::NoLeader
+            | ApiError::LeaderChanged
+            | ApiError::TooManyRequests
+            // It has just been added.
+            | ApiError::NotSupportedForLearner,
+        ) => Failure::Refused,
         Some(ApiError::Timeout | ApiError::TimeoutDueToLeaderFail | ApiError::Stopped) | None => {
             Failure::Unknown
         }

@@ -41,6 +41,8 @@ pub(crate) struct Member {
     pub(crate) disk: Disk,
     log: PathBuf,
     process: Option<Child>,
+    /// Whether it was added to a cluster that was there.
+    pub(crate) has_joined: bool,
 }
 
 /// All of them. Their processes end with this.
@@ -62,6 +64,7 @@ impl Cluster {
             log: settings.folder.join(format!("n{number}.log")),
             disk,
             process: None,
+            has_joined: false,
         };
         let ports = (first..).step_by(usize::from(PORTS_OF_MEMBER));
         let members: Vec<Member> = ports.zip((1..).zip(disks)).map(member).collect();
@@ -79,8 +82,7 @@ impl Cluster {
     }
 
     fn command(&self, at: usize) -> Command {
-        let Member { name, client_port, peer_port, proxy_port, disk, .. } = &self.members[at];
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let Member { name, client_port, peer_port, proxy_port, disk, has_joined, .. } = &self.members[at];
         let all = self.members.iter().map(|member| format!("{}={}", member.name, url(member.proxy_port)));
         // Whoever kills this program kills the members: the kernel sees to it.
         let mut command = Command::new("setpriv");
@@ -99,6 +101,9 @@ impl Cluster {
             "--initial-advertise-peer-urls",
             &url(*proxy_port),
         ]);
+        if *has_joined {
+            command.args(["--initial-cluster-state", "existing"]);
+        }
         let count = self.settings.snapshot_count;
         command.args(["--snapshot-count", &count.to_string()]);
         command.args(["--snapshot-catchup-entries", &(count / 4).to_string()]);
@@ -113,7 +118,7 @@ impl Cluster {
             if let Some(how) = member.ended().map_err(|error| error.to_string())? {
                 return Err(format!("{} ended by itself, {how}:\n{}", member.name, member.log_tail()));
             }
-            if reads(member.client_port, within).await {
+            if reads(member.client_port, within.max(LOOK)).await {
                 return Ok(());
             }
             if Instant::now() >= give_up {
@@ -123,6 +128,11 @@ impl Cluster {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// What listens at a port of this machine.
+pub(crate) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 async fn reads(port: u16, timeout: Duration) -> bool {

@@ -41,6 +41,11 @@ impl Disk {
         self.folder.join("data")
     }
 
+    /// Removes what is on it.
+    pub(crate) fn wipe(&self) -> io::Result<()> {
+        fs::remove_dir_all(self.data_dir())
+    }
+
     /// Leaves no room on it.
     pub(crate) fn fill(&self) -> io::Result<()> {
         assert!(self.is_small, "only a small disk is filled");

@@ -15,6 +15,7 @@ mod history;
 mod judges;
 mod load;
 mod network;
+mod operator;
 mod plan;
 mod random;
 mod report;
@@ -35,26 +36,28 @@ use disk::Disk;
 use history::{Operation, Recorder};
 use judges::Violation;
 use load::{GENERATION, LONGEST_TIMEOUT, Load, generation_at, groups_of};
-use plan::Plan;
+use plan::{Kind, Plan};
 use random::Random;
 use report::Tally;
 
-const USAGE: &str = "tests/faults/run [--minutes N] [--seed N] [--members N]
+const USAGE: &str = "tests/faults/run [--minutes N] [--seed N] [--members N] [--only WORDS,…]
 
   --minutes N  for so long (15)
   --seed N     draw the faults from this seed (a fresh one)
   --members N  of so many members (3)
+  --only WORDS,…  only faults with one of these in their name, as the report has it
 
 TENURE names another binary than the one of this tree.";
 /// How long members may take to serve for the first time.
 const START_BOUND: Duration = Duration::from_secs(20);
 
 /// What the command line asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Arguments {
     minutes: u64,
     seed: u64,
     members: usize,
+    kinds: Vec<Kind>,
     /// Whether what is mounted is seen by nobody else, and goes with this program.
     may_mount: bool,
 }
@@ -77,8 +80,14 @@ fn main() -> ExitCode {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    let mut arguments = Arguments { minutes: 15, seed: now.as_micros() as u64, members: 3, may_mount: false };
+    let (seed, kinds) = (now.as_micros() as u64, Kind::ALL.to_vec());
+    let mut arguments = Arguments { minutes: 15, seed, members: 3, kinds, may_mount: false };
     while let Some(word) = words.next() {
+        if word == "--only" {
+            let wanted = words.next()?;
+            arguments.kinds.retain(|kind| wanted.split(',').any(|words| kind.name().contains(words)));
+            continue;
+        }
         let mut number = || words.next()?.parse::<u64>().ok();
         match word.as_str() {
             "--minutes" => arguments.minutes = number()?,
@@ -88,11 +97,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             _ => return None,
         }
     }
-    Some(arguments)
+    (!arguments.kinds.is_empty()).then_some(arguments)
 }
 
 /// Everything that is drawn from the seed before the first fault.
-async fn set_up(arguments: Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
+async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
     let binary = std::env::var_os("TENURE").map_or_else(|| "target/release/tenure".into(), PathBuf::from);
     let snapshot_count = random.pick(&[200, 500, 2_000]);
     // Of the others the disk is a real one, with real syncs.
@@ -123,22 +132,22 @@ async fn set_up(arguments: Arguments, folder: &Path, random: &mut Random) -> Res
 async fn run(arguments: Arguments) -> Result<bool, String> {
     let Arguments { minutes, seed, .. } = arguments;
     println!("seed {seed}: {minutes} min of faults");
-    let folder = std::env::temp_dir().join(format!("tenure-faults-{seed}"));
+    let folder = std::env::temp_dir().join(format!("tenure-faults-{seed}-{}", std::process::id()));
     fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut random = Random::new(seed);
-    let mut cluster = set_up(arguments, &folder, &mut random).await?;
+    let mut cluster = set_up(&arguments, &folder, &mut random).await?;
     let (recorder, mut tally) = (Arc::new(Recorder::start()), Tally::default());
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let end = tokio::select! {
-        end = play(&mut cluster, &recorder, &mut tally, &mut random, minutes) => end,
+        end = play(&mut cluster, &recorder, &mut tally, &mut random, &arguments) => end,
         _ = interrupted.recv() => return clean_up(cluster, &folder).and(Err("interrupted".to_owned())),
         _ = terminated.recv() => return clean_up(cluster, &folder).and(Err("terminated".to_owned())),
     };
     let operations = recorder.operations(|_| true);
     tally.count(&operations);
     println!("\n{tally}");
-    let missing = tally.missing();
+    let missing = tally.missing(&arguments.kinds);
     if !missing.is_empty() {
         println!("NOT SHOWN in this run: {}", missing.join(", "));
     }
@@ -163,7 +172,7 @@ async fn play(
     recorder: &Arc<Recorder>,
     tally: &mut Tally,
     random: &mut Random,
-    minutes: u64,
+    arguments: &Arguments,
 ) -> Result<(), Violation> {
     let process = |what| Violation::new("no process ends by itself", what);
     for at in 0..cluster.members.len() {
@@ -172,13 +181,14 @@ async fn play(
     for at in 0..cluster.members.len() {
         cluster.serves(at, START_BOUND).await.map_err(process)?;
     }
-    let until = Instant::now() + Duration::from_secs(minutes * 60);
+    let until = Instant::now() + Duration::from_secs(arguments.minutes * 60);
     let (reports, mut violations) = mpsc::unbounded_channel();
     let ports: Vec<u16> = cluster.members.iter().map(|member| member.client_port).collect();
     let load = Load::start(recorder, &ports, random, &reports);
     let judge = tokio::spawn(judge_as_it_goes(recorder.clone(), reports));
     let places = cluster.members.iter().enumerate().filter(|(_, member)| member.disk.is_small());
-    let mut plan = Plan::new(random.split(), ports.len(), places.map(|(at, _)| at).collect());
+    let small_disks = places.map(|(at, _)| at).collect();
+    let mut plan = Plan::new(random.split(), ports.len(), small_disks, arguments.kinds.clone());
     let mut attack = Attack::new(cluster, recorder, tally, random.split());
     tokio::select! {
         end = attack.run(&mut plan, until) => end?,

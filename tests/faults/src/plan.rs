@@ -26,10 +26,11 @@ pub(crate) enum Kind {
     FullDisk,
     Garbage,
     MoveLeader,
+    Replace,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 14] = [
         Kind::Kill,
         Kind::KillSeveral,
         Kind::Stop,
@@ -43,6 +44,7 @@ impl Kind {
         Kind::FullDisk,
         Kind::Garbage,
         Kind::MoveLeader,
+        Kind::Replace,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +62,25 @@ impl Kind {
             Kind::FullDisk => "full disk",
             Kind::Garbage => "garbage on every port",
             Kind::MoveLeader => "leader moved",
+            Kind::Replace => "member replaced, its disk empty",
+        }
+    }
+
+    /// Whether it keeps nobody from doing anything for long.
+    fn is_gentle(self) -> bool {
+        match self {
+            Kind::Slow | Kind::Garbage | Kind::MoveLeader => true,
+            Kind::Kill
+            | Kind::KillSeveral
+            | Kind::Stop
+            | Kind::Pause
+            | Kind::PauseSeveral
+            | Kind::Isolate
+            | Kind::OneWay
+            | Kind::Bridge
+            | Kind::Split
+            | Kind::FullDisk
+            | Kind::Replace => false,
         }
     }
 }
@@ -81,6 +102,8 @@ pub(crate) enum Action {
     Garbage,
     /// Leadership goes to the next member that has not had it lately, again and again.
     MoveLeader,
+    /// It is removed from the cluster, and its data with it; at the end it is added again and started.
+    Replace(usize),
 }
 
 /// A fault: what, from when to when, counted from the beginning of its round.
@@ -113,6 +136,13 @@ impl Round {
         (0..1_u32 << members).any(works)
     }
 
+    /// A change of the members needs their agreement, so it comes with what is gentle, or alone.
+    fn has_room_for(&self, kind: Kind) -> bool {
+        let has_change = self.faults.iter().any(|fault| fault.kind == Kind::Replace);
+        let is_gentle = self.faults.iter().all(|fault| fault.kind.is_gentle());
+        (kind != Kind::Replace || is_gentle) && (!has_change || kind.is_gentle())
+    }
+
     /// Whose process or disk is not left alone.
     fn harmed(&self) -> BTreeSet<usize> {
         self.faults.iter().flat_map(|fault| fault.action.harmed()).collect()
@@ -123,7 +153,7 @@ impl Action {
     fn harmed(&self) -> Vec<usize> {
         match self {
             Action::Kill(members) | Action::Pause(members) => members.clone(),
-            Action::Stop(member) | Action::FillDisk { member, .. } => vec![*member],
+            Action::Stop(member) | Action::Replace(member) | Action::FillDisk { member, .. } => vec![*member],
             Action::Links { .. } | Action::Garbage | Action::MoveLeader => Vec::new(),
         }
     }
@@ -139,7 +169,8 @@ impl Fault {
             | Action::Pause(_)
             | Action::FillDisk { .. }
             | Action::Garbage
-            | Action::MoveLeader => Vec::new(),
+            | Action::MoveLeader
+            | Action::Replace(_) => Vec::new(),
         }
     }
 }
@@ -162,6 +193,7 @@ impl fmt::Display for Action {
             }
             Action::Garbage => write!(f, "garbage on every port"),
             Action::MoveLeader => write!(f, "leadership moved around"),
+            Action::Replace(member) => write!(f, "{} removed, and added again", names(&[*member])),
         }
     }
 }
@@ -172,13 +204,16 @@ pub(crate) struct Plan {
     members: usize,
     /// Those whose disk can be filled.
     small_disks: Vec<usize>,
-    /// Kinds that are still to be dealt.
+    /// Those that come.
+    kinds: Vec<Kind>,
+    /// Those of them that are still to be dealt.
     deck: Vec<Kind>,
 }
 
 impl Plan {
-    pub(crate) fn new(random: Random, members: usize, small_disks: Vec<usize>) -> Plan {
-        Plan { random, members, small_disks, deck: Vec::new() }
+    pub(crate) fn new(random: Random, members: usize, small_disks: Vec<usize>, kinds: Vec<Kind>) -> Plan {
+        assert!(!kinds.is_empty(), "there is something to draw from");
+        Plan { random, members, small_disks, kinds, deck: Vec::new() }
     }
 
     /// The next round. Half of the time the first member that comes to harm is the one that leads.
@@ -187,6 +222,10 @@ impl Plan {
         let mut round = Round { faults: Vec::new() };
         while round.faults.len() < count {
             let kind = self.deal();
+            if !round.has_room_for(kind) {
+                self.deck.push(kind);
+                break;
+            }
             let order = self.victims(leader);
             let order: Vec<usize> = order.into_iter().filter(|at| !round.harmed().contains(at)).collect();
             // Else all that is left has come to harm already.
@@ -195,7 +234,7 @@ impl Plan {
                 let lasts = self.lasts_ms(kind);
                 let (begins, lasts) = (Duration::from_millis(begins), Duration::from_millis(lasts));
                 round.faults.push(Fault { kind, action, begins, ends: begins + lasts });
-            } else if !round.faults.is_empty() {
+            } else {
                 break;
             }
         }
@@ -204,8 +243,8 @@ impl Plan {
 
     fn deal(&mut self) -> Kind {
         if self.deck.is_empty() {
-            let order = self.random.shuffled(Kind::ALL.len());
-            self.deck = order.into_iter().map(|at| Kind::ALL[at]).collect();
+            let order = self.random.shuffled(self.kinds.len());
+            self.deck = order.into_iter().map(|at| self.kinds[at]).collect();
         }
         self.deck.pop().expect("it has just been filled")
     }
@@ -225,7 +264,7 @@ impl Plan {
             // Longer than the timeouts of elections, of silence, and now and then of the handshake.
             Kind::Pause | Kind::PauseSeveral => (3_200, 8_000),
             Kind::Isolate | Kind::OneWay | Kind::Bridge | Kind::Split => (500, 7_000),
-            Kind::Slow | Kind::Garbage | Kind::MoveLeader => (2_000, 5_000),
+            Kind::Slow | Kind::Garbage | Kind::MoveLeader | Kind::Replace => (2_000, 5_000),
             Kind::FullDisk => (4_000, 8_000),
         };
         self.random.between(low, high)
@@ -269,6 +308,8 @@ impl Plan {
             }
             Kind::Garbage => Action::Garbage,
             Kind::MoveLeader => Action::MoveLeader,
+            Kind::Replace if self.members > 2 => Action::Replace(first),
+            Kind::Replace => return None,
         };
         Some(action)
     }
@@ -321,13 +362,15 @@ mod tests {
 
     #[test]
     fn every_kind_is_dealt_and_nobody_comes_to_harm_twice_at_a_time() {
-        let mut plan = Plan::new(Random::new(1), 3, vec![0]);
+        let mut plan = Plan::new(Random::new(1), 3, vec![0], Kind::ALL.to_vec());
         let mut kinds = BTreeSet::new();
         for _ in 0..200 {
             let round = plan.next_round(Some(2));
-            assert!(!round.faults.is_empty());
             let harmed: Vec<usize> = round.faults.iter().flat_map(|fault| fault.action.harmed()).collect();
             assert_eq!(harmed.len(), round.harmed().len(), "{round:?}");
+            let rough = round.faults.iter().filter(|fault| !fault.kind.is_gentle()).count();
+            let has_change = round.faults.iter().any(|fault| fault.kind == Kind::Replace);
+            assert!(!has_change || rough == 1, "{round:?}");
             kinds.extend(round.faults.iter().map(|fault| fault.kind));
         }
         assert_eq!(kinds.len(), Kind::ALL.len());
@@ -335,7 +378,7 @@ mod tests {
 
     #[test]
     fn without_a_small_disk_none_is_filled() {
-        let mut plan = Plan::new(Random::new(1), 3, Vec::new());
+        let mut plan = Plan::new(Random::new(1), 3, Vec::new(), Kind::ALL.to_vec());
         let kinds: BTreeSet<Kind> =
             (0..200).flat_map(|_| plan.next_round(None).faults).map(|fault| fault.kind).collect();
         assert_eq!(kinds.len(), Kind::ALL.len() - 1);
