@@ -55,6 +55,8 @@ pub enum Mark {
     DiskLost,
     /// A member said that a change of the members is done.
     MembersChanged,
+    /// A member found its disk damaged, and did not start.
+    DamageFound,
     /// A change of members was refused for want of a quorum.
     QuorumKept,
     /// A linearizable read was answered.
@@ -69,7 +71,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 30] = [
+const MARKS: [Mark; 31] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -94,6 +96,7 @@ const MARKS: [Mark; 30] = [
     Mark::Recycled,
     Mark::DiskLost,
     Mark::MembersChanged,
+    Mark::DamageFound,
     Mark::QuorumKept,
     Mark::ReadAnswered,
     Mark::Forwarded,

@@ -99,6 +99,40 @@ impl World {
         self.drain(member)
     }
 
+    /// A disk gives back something else than was synced. If the member notices when it starts it says so and does not
+    /// start any more, and the cluster has to bear its loss; if it does start, nothing may be missing.
+    pub(crate) fn rot(&mut self, leader: Option<usize>) -> Verdict {
+        let member = self.nemesis.victim(leader);
+        if !self.can_be_lost(member) {
+            return Ok(());
+        }
+        self.crash(member, Crash::Power);
+        let it = &mut self.members[member];
+        for disk in it.disks.all() {
+            disk.clear_faults();
+        }
+        it.disks.reprieve();
+        let Some(what) = it.disks.rot(&mut self.nemesis.random) else { return Ok(()) };
+        let id = it.id;
+        let facts = [76, member as u64];
+        self.trace.line(self.now_us, Detail::Short, facts, format_args!("on the disk of {id} {what}"));
+        let it = &mut self.members[member];
+        it.start += 1;
+        match it.boot(&self.plan, self.now_us, &mut self.random) {
+            Ok(()) => {
+                self.on_booted(member)?;
+                self.drain(member)
+            }
+            Err(error) => {
+                self.coverage.reach(Mark::DamageFound);
+                self.trace.line(self.now_us, Detail::Short, [77], format_args!("{id} cannot start: {error}"));
+                self.members[member].is_lost = true;
+                self.kept_up.retain(|&other| other != member);
+                Ok(())
+            }
+        }
+    }
+
     fn on_booted(&mut self, member: usize) -> Verdict {
         let it = &self.members[member];
         let Some(process) = &it.process else { return Ok(()) };

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::event::Event;
 use crate::judges::Recovered;
 use crate::plan::Plan;
-use crate::random::Random;
+use crate::random::{CERTAIN_PPM, Random};
 
 const CLUSTER_ID: u64 = 0x51_4d;
 /// More faults of reading than are ever planned for one disk.
@@ -64,6 +64,30 @@ impl Disks {
         for disk in self.all() {
             disk.fail_power_after(u64::MAX);
         }
+    }
+
+    /// Something that was synced is not what it was any more, or not there; says what. Never in the newest segment of
+    /// the log: at the very end of the log what has rotten cannot be told from what was never finished (ADR 4).
+    pub(crate) fn rot(&self, random: &mut Random) -> Option<String> {
+        let disk = random.pick(&[&self.log, &self.log, &self.checkpoints, &self.checkpoints, &self.identity]);
+        let mut names = disk.names();
+        let newest = names.iter().filter(|name| name.starts_with("segment-")).max().cloned();
+        names.retain(|name| Some(name) != newest.as_ref());
+        let files = names.iter().filter_map(|name| Some((name, disk.content(name)?.len() as u64)));
+        let files: Vec<(&String, u64)> = files.filter(|(_, bytes)| *bytes > 0).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (name, bytes) = random.pick(&files);
+        if random.chance(CERTAIN_PPM / 5) {
+            disk.lose(name);
+            return Some(format!("{name} is gone"));
+        }
+        // The beginnings of files say how to read the rest.
+        let within = if random.chance(CERTAIN_PPM / 3) { bytes.min(64) } else { bytes };
+        let bit = random.below(8 * within);
+        disk.rot(name, bit);
+        Some(format!("bit {bit} of {name} has turned over"))
     }
 
     pub(crate) fn crash(&self, crash: Crash, random: &mut Random) {

@@ -22,10 +22,11 @@ pub(crate) enum FaultKind {
     ClockChange,
     MemberChange,
     DiskLoss,
+    Rot,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 11] = [
+    pub(crate) const ALL: [FaultKind; 12] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -37,6 +38,7 @@ impl FaultKind {
         FaultKind::ClockChange,
         FaultKind::MemberChange,
         FaultKind::DiskLoss,
+        FaultKind::Rot,
     ];
 
     fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
@@ -52,6 +54,7 @@ impl FaultKind {
             FaultKind::ClockChange => plan.clock_change_us,
             FaultKind::MemberChange => plan.member_change_us,
             FaultKind::DiskLoss => plan.disk_loss_us,
+            FaultKind::Rot => plan.rot_us,
         }
     }
 }

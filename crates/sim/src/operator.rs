@@ -178,28 +178,31 @@ impl World {
         }
     }
 
-    /// A disk is gone, if the cluster can bear it: one at a time, until it is out of the configuration. What it
-    /// had acknowledged goes on counting for the judges: its member never votes again, so every later quorum is
-    /// one of the others.
-    pub(crate) fn lose_disk(&mut self, leader: Option<usize>) {
-        let member = self.nemesis.victim(leader);
-        let committed = self.judges.configuration().clone();
-        let is_settled = !committed.is_joint()
-            && !committed
-                .members()
-                .any(|id| self.members.iter().any(|other| other.is_lost && other.id == id))
-            && self
-                .members
-                .iter()
-                .filter(|other| committed.is_member(other.id))
-                .all(|other| *other.in_force() == committed);
+    /// Whether the cluster can do without a member: one at a time, until it is out of the configuration. What it had
+    /// acknowledged goes on counting for the judges: it never votes again, so every later quorum is one of the others.
+    pub(crate) fn can_be_lost(&self, member: usize) -> bool {
+        let committed = self.judges.configuration();
         let id = self.members[member].id;
-        let others = |other: NodeId| other != id;
+        let is_lost = |id: NodeId| self.members.iter().any(|other| other.is_lost && other.id == id);
+        let mut members = self.members.iter().filter(|other| committed.is_member(other.id));
+        let is_settled = !committed.is_joint()
+            && !committed.members().any(is_lost)
+            && members.all(|other| other.in_force() == committed);
         // A learner can be a voter a moment later, and have become one before anybody noticed that it is gone.
         let is_learner = committed.learners.contains_key(&id);
-        if !is_settled || is_learner || !self.kept_up.contains(&member) || !has_quorums(&committed, others) {
+        is_settled
+            && !is_learner
+            && self.kept_up.contains(&member)
+            && has_quorums(committed, |other| other != id)
+    }
+
+    /// A disk is gone.
+    pub(crate) fn lose_disk(&mut self, leader: Option<usize>) {
+        let member = self.nemesis.victim(leader);
+        if !self.can_be_lost(member) {
             return;
         }
+        let id = self.members[member].id;
         self.kept_up.retain(|&other| other != member);
         let crash = self.nemesis.any_crash();
         self.crash(member, crash);

@@ -64,6 +64,7 @@ impl Plan {
             often(faults.clock_change_us, "changes of clocks"),
             often(faults.member_change_us, "changes of members"),
             often(faults.disk_loss_us, "lost disks"),
+            often(faults.rot_us, "rotten disks"),
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
         if faults.ambush_ppm > 0 {
@@ -194,6 +195,8 @@ pub struct FaultPlan {
     pub asks_any_member: bool,
     /// A disk is gone for good, and with it a member.
     pub disk_loss_us: Option<u64>,
+    /// A bit turns over on a disk, or a file is gone, while its member is down.
+    pub rot_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
     /// How many leaders are hit shortly after they were elected or began to change the members, and how many

@@ -64,6 +64,8 @@ const SETTINGS: &[(&str, Set)] = &[
     ("clock-change-ms", |plan, ms| plan.faults.clock_change_us = every(ms)),
     ("member-change-ms", |plan, ms| plan.faults.member_change_us = every(ms)),
     ("disk-loss-ms", |plan, ms| plan.faults.disk_loss_us = every(ms)),
+    ("rot-ms", |plan, ms| plan.faults.rot_us = every(ms)),
+    ("asks-any-member", |plan, yes| plan.faults.asks_any_member = yes > 0),
     ("ambush-ppm", |plan, ppm| plan.faults.ambush_ppm = ppm as u32),
     ("mid-job-ppm", |plan, ppm| plan.faults.mid_job_ppm = ppm as u32),
     ("recovery-crash-ppm", |plan, ppm| plan.faults.recovery_crash_ppm = ppm as u32),
@@ -152,12 +154,14 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
         clock_change_us,
         member_change_us,
         disk_loss_us,
+        rot_us,
         mid_job_ppm,
         recovery_crash_ppm,
         ambush_ppm,
         ..
     } = plan.faults;
     let happens = [
+        ("rot-ms", rot_us),
         ("disk-loss-ms", disk_loss_us),
         ("member-change-ms", member_change_us),
         ("clock-change-ms", clock_change_us),

@@ -135,6 +135,7 @@ impl FaultPlan {
             self.clock_change_us,
             self.member_change_us,
             self.disk_loss_us,
+            self.rot_us,
         ];
         kinds.iter().all(Option::is_none) && self.ambush_ppm == 0
     }
@@ -219,6 +220,7 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         member_change_us: rate(random, 600_000, timeout_us, 30 * timeout_us),
         asks_any_member,
         disk_loss_us: rate(random, never_lost_ppm, 10 * timeout_us, 60 * timeout_us),
+        rot_us: rate(random, never_lost_ppm, 4 * timeout_us, 60 * timeout_us),
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }

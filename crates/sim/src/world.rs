@@ -276,6 +276,7 @@ impl World {
                 };
             }
             FaultKind::DiskLoss => self.lose_disk(leader),
+            FaultKind::Rot => return self.rot(leader),
             FaultKind::ClockChange => {
                 let member = self.nemesis.victim(leader);
                 let (rate_ppm, jump_us) = self.nemesis.clock_change();

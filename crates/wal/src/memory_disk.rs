@@ -196,6 +196,31 @@ impl MemoryDisk {
         self.state.borrow().inodes.values().map(Inode::unsynced_sector_count).sum()
     }
 
+    /// The names of all files.
+    pub fn names(&self) -> Vec<String> {
+        self.state.borrow().names.keys().cloned().collect()
+    }
+
+    /// A bit of a file turns over on the medium, counted from the file's first: what was synced is no longer what it
+    /// was. For a disk that has just crashed, so that nothing waits for a sync.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such bit.
+    pub fn rot(&self, name: &str, bit: u64) {
+        let mut state = self.state.borrow_mut();
+        let inode = state.names[name];
+        state.inode(inode).content[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+
+    /// A file is gone from the medium, with its name. For a disk that has just crashed.
+    pub fn lose(&self, name: &str) {
+        let mut state = self.state.borrow_mut();
+        state.names.remove(name);
+        state.durable_names.remove(name);
+        state.drop_unreachable();
+    }
+
     /// The content of a file as it would be read now.
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state.borrow();
