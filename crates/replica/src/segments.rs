@@ -46,7 +46,7 @@ pub(crate) fn kept_segments(segments: &[Segment], state: &Snapshot, max_dead_byt
         kept -= 1;
     }
     let kept_bytes: u64 = segments[..kept].iter().map(|segment| segment.len_bytes).sum();
-    let max_bytes = 2 * state.checkpoint_bytes() + max_dead_bytes;
+    let max_bytes = (2 * state.checkpoint_bytes()).saturating_add(max_dead_bytes);
     if kept_bytes + written_bytes > max_bytes { 0 } else { kept }
 }
 
@@ -182,9 +182,9 @@ mod tests {
         let mut machine = Machine::new();
         machine.segments = vec![machine.segments[0].clone(); MAX_SEGMENTS];
         machine.put(1);
-        assert_eq!(kept_segments(&machine.segments, &machine.store.snapshot(), u64::MAX / 2), 0);
+        assert_eq!(kept_segments(&machine.segments, &machine.store.snapshot(), u64::MAX), 0);
         machine.segments.pop();
-        let kept = kept_segments(&machine.segments, &machine.store.snapshot(), u64::MAX / 2);
+        let kept = kept_segments(&machine.segments, &machine.store.snapshot(), u64::MAX);
         assert_eq!(kept, MAX_SEGMENTS - 1);
     }
 }
