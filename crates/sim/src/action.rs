@@ -46,17 +46,24 @@ pub(crate) enum Action {
         /// The other.
         second: u8,
     },
-    /// Write a key if this is the revision of its last change, otherwise read it.
+    /// Write a key if it is as expected, otherwise read it.
     CompareAndSwap {
         /// Which.
         key: u8,
-        /// 0 if the key should not exist.
-        mod_revision: i64,
+        /// What is compared.
+        expected: Expected,
     },
     /// Delete a key.
     Delete {
         /// Which.
         key: u8,
+    },
+    /// Delete the keys from one to another.
+    DeleteSome {
+        /// From this one…
+        first: u8,
+        /// …to this one.
+        last: u8,
     },
     /// Read a key.
     Get {
@@ -65,6 +72,11 @@ pub(crate) enum Action {
     },
     /// Read all keys.
     GetAll,
+    /// Read so many of the keys, and how many there are.
+    GetSome {
+        /// How many at most.
+        limit: u8,
+    },
     /// Read all keys as they were at a revision.
     GetOld {
         /// Which.
@@ -80,6 +92,40 @@ pub(crate) enum Action {
         /// Which.
         revision: i64,
     },
+}
+
+/// What a key should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Expected {
+    /// Last changed at this revision; 0 if the key should not exist.
+    ModRevision(i64),
+    /// Created at this revision.
+    CreateRevision(i64),
+    /// Written so many times.
+    Version(i64),
+    /// Last written by this operation.
+    Writer(OperationId),
+}
+
+impl Expected {
+    /// Whether a key that is this, or nothing, is as expected. (Nothing has no value to compare.)
+    pub(crate) fn fits(self, current: Option<Pair>) -> bool {
+        match self {
+            Expected::ModRevision(revision) => current.map_or(0, |pair| pair.mod_revision) == revision,
+            Expected::CreateRevision(revision) => current.map_or(0, |pair| pair.create_revision) == revision,
+            Expected::Version(version) => current.map_or(0, |pair| pair.version) == version,
+            Expected::Writer(writer) => current.is_some_and(|pair| pair.writer == writer),
+        }
+    }
+
+    fn to_operand(self, value_bytes: usize) -> Operand {
+        match self {
+            Expected::ModRevision(revision) => Operand::ModRevision(revision),
+            Expected::CreateRevision(revision) => Operand::CreateRevision(revision),
+            Expected::Version(version) => Operand::Version(version),
+            Expected::Writer(writer) => Operand::Value(value_of(writer, value_bytes)),
+        }
+    }
 }
 
 /// A pair of the store, as far as the model knows it: its value says who wrote it.
@@ -111,10 +157,27 @@ pub(crate) enum Outcome {
         revision: i64,
         previous: Option<Pair>,
     },
+    /// Of what was deleted the number and the sum of the revisions say enough.
+    DeletedSome {
+        revision: i64,
+        count: i64,
+        mod_revisions: i64,
+    },
 }
 
-/// What a read shows: the revision of the state that answered, and the pairs, by key.
-pub(crate) type View = Result<(i64, Vec<(u8, Pair)>), Rejection>;
+/// What a read shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    /// The revision of the state that answered.
+    pub(crate) revision: i64,
+    /// By key.
+    pub(crate) pairs: Vec<(u8, Pair)>,
+    /// How many there are, shown or not.
+    pub(crate) count: i64,
+}
+
+/// What a read shows, or why it shows nothing.
+pub(crate) type View = Result<Seen, Rejection>;
 
 impl Outcome {
     /// The revision that the client is told.
@@ -123,7 +186,8 @@ impl Outcome {
             Outcome::Put { revision, .. }
             | Outcome::PutTwo { revision }
             | Outcome::Swapped { revision, .. }
-            | Outcome::Deleted { revision, .. } => revision,
+            | Outcome::Deleted { revision, .. }
+            | Outcome::DeletedSome { revision, .. } => revision,
         }
     }
 }
@@ -136,8 +200,13 @@ impl Action {
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::Delete { .. }
+            | Action::DeleteSome { .. }
             | Action::Compact { .. } => true,
-            Action::Get { .. } | Action::GetAll | Action::GetOld { .. } | Action::GetStale { .. } => false,
+            Action::Get { .. }
+            | Action::GetAll
+            | Action::GetSome { .. }
+            | Action::GetOld { .. }
+            | Action::GetStale { .. } => false,
         }
     }
 
@@ -165,45 +234,47 @@ impl Action {
                 success: vec![RequestOp::Put(put(first, false)), RequestOp::Put(put(second, false))],
                 ..TxnRequest::default()
             }),
-            Action::CompareAndSwap { key, mod_revision } => Command::Txn(TxnRequest {
+            Action::CompareAndSwap { key, expected } => Command::Txn(TxnRequest {
                 compare: vec![Compare {
                     key: name_of(key),
                     range_end: Bytes::new(),
                     relation: Relation::Equal,
-                    operand: Operand::ModRevision(mod_revision),
+                    operand: expected.to_operand(value_bytes),
                 }],
                 success: vec![RequestOp::Put(put(key, false))],
                 failure: vec![RequestOp::Range(range_of(key))],
             }),
-            Action::Delete { key } => Command::DeleteRange(DeleteRangeRequest {
-                key: name_of(key),
-                range_end: format!("{}\0{:08x}", KEYS[usize::from(key)], id.0).into(),
-                prev_kv: true,
-            }),
+            Action::Delete { key } => Command::DeleteRange(delete_of(key, key, id)),
+            Action::DeleteSome { first, last } => Command::DeleteRange(delete_of(first, last, id)),
             Action::Compact { revision } => Command::Compact { revision, physical: false },
-            Action::Get { .. } | Action::GetAll | Action::GetOld { .. } | Action::GetStale { .. } => {
-                return None;
-            }
+            Action::Get { .. }
+            | Action::GetAll
+            | Action::GetSome { .. }
+            | Action::GetOld { .. }
+            | Action::GetStale { .. } => return None,
         };
         Some(command)
     }
 
     /// The request of a read.
     pub(crate) fn to_range(self) -> Option<RangeRequest> {
-        let all = |revision| RangeRequest {
+        let all = |revision, limit| RangeRequest {
             key: Bytes::from_static(FIRST_KEY.as_bytes()),
             range_end: Bytes::from_static(KEYS_END.as_bytes()),
             revision,
+            limit,
             ..RangeRequest::default()
         };
         match self {
             Action::Get { key } | Action::GetStale { key } => Some(range_of(key)),
-            Action::GetAll => Some(all(0)),
-            Action::GetOld { revision } => Some(all(revision)),
+            Action::GetAll => Some(all(0, 0)),
+            Action::GetSome { limit } => Some(all(0, i64::from(limit))),
+            Action::GetOld { revision } => Some(all(revision, 0)),
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::Delete { .. }
+            | Action::DeleteSome { .. }
             | Action::Compact { .. } => None,
         }
     }
@@ -211,6 +282,12 @@ impl Action {
 
 fn name_of(key: u8) -> Bytes {
     Bytes::from_static(KEYS[usize::from(key)].as_bytes())
+}
+
+/// The end of the range makes it unlike every other.
+fn delete_of(first: u8, last: u8, id: OperationId) -> DeleteRangeRequest {
+    let range_end = format!("{}\0{:08x}", KEYS[usize::from(last)], id.0).into();
+    DeleteRangeRequest { key: name_of(first), range_end, prev_kv: true }
 }
 
 fn range_of(key: u8) -> RangeRequest {
@@ -264,14 +341,21 @@ pub(crate) fn outcome_of(action: Action, response: &Response) -> Option<Outcome>
             let count_fits = delete.deleted == i64::from(previous.is_some());
             count_fits.then_some(Outcome::Deleted { revision: delete.revision, previous })
         }
+        (Action::DeleteSome { .. }, Response::DeleteRange(delete)) => {
+            let pairs = delete.prev_kvs.iter().map(pair_of).collect::<Option<Vec<_>>>()?;
+            let (count, revision) = (pairs.len() as i64, delete.revision);
+            let mod_revisions = pairs.iter().map(|(_, pair)| pair.mod_revision).sum();
+            (delete.deleted == count).then_some(Outcome::DeletedSome { revision, count, mod_revisions })
+        }
         _ => None,
     }
 }
 
-/// What the answer to a read shows; none if it shows pairs that nobody wrote.
-pub(crate) fn view_of(response: &RangeResponse) -> Option<(i64, Vec<(u8, Pair)>)> {
+/// What the answer to a read shows; none if it shows pairs that nobody wrote, or contradicts itself.
+pub(crate) fn view_of(response: &RangeResponse) -> Option<Seen> {
     let pairs = response.kvs.iter().map(pair_of).collect::<Option<Vec<_>>>()?;
-    (response.count == pairs.len() as i64 && !response.more).then_some((response.revision, pairs))
+    let is_whole = response.count == pairs.len() as i64;
+    (response.more != is_whole).then_some(Seen { revision: response.revision, pairs, count: response.count })
 }
 
 #[cfg(test)]
@@ -295,7 +379,7 @@ mod tests {
         };
         let put = run(Action::Put { key: 3 }, 7);
         assert_eq!(put, Outcome::Put { revision: 2, previous: None });
-        let swap = |mod_revision| Action::CompareAndSwap { key: 3, mod_revision };
+        let swap = |revision| Action::CompareAndSwap { key: 3, expected: Expected::ModRevision(revision) };
         let swapped = run(swap(2), 8);
         assert_eq!(swapped, Outcome::Swapped { revision: 3, succeeded: true, current: None });
         let missed = run(swap(2), 9);
@@ -307,7 +391,10 @@ mod tests {
         let two = run(Action::PutTwo { first: 1, second: 2 }, 12);
         assert_eq!(two, Outcome::PutTwo { revision: 5 });
         let all = store.snapshot().range(&Action::GetAll.to_range().unwrap()).unwrap();
-        let (revision, pairs) = view_of(&all).unwrap();
-        assert_eq!((revision, pairs.len(), pairs[0].0, pairs[1].0), (5, 2, 1, 2));
+        let Seen { revision, pairs, count } = view_of(&all).unwrap();
+        assert_eq!((revision, count, pairs.len(), pairs[0].0, pairs[1].0), (5, 2, 2, 1, 2));
+        let some = store.snapshot().range(&Action::GetSome { limit: 1 }.to_range().unwrap()).unwrap();
+        let Seen { pairs, count, .. } = view_of(&some).unwrap();
+        assert_eq!((count, pairs.len()), (2, 1));
     }
 }

@@ -3,7 +3,7 @@
 //! What they ask is random; what they remember (the latest revision seen, when each key last changed) makes
 //! comparisons succeed often enough to matter.
 
-use crate::action::{Action, MAX_KEYS, OperationId};
+use crate::action::{Action, Expected, MAX_KEYS, OperationId, Pair};
 use crate::judges::Answer;
 use crate::plan::{ClientPlan, Weights};
 use crate::random::{CERTAIN_PPM, Random};
@@ -45,7 +45,7 @@ pub(crate) struct Client {
     pub(crate) member: usize,
     pub(crate) purpose: Purpose,
     seen_revision: i64,
-    seen: [i64; MAX_KEYS as usize],
+    seen: [Option<Pair>; MAX_KEYS as usize],
 }
 
 /// All clients of a run.
@@ -117,9 +117,19 @@ impl Clients {
                 Action::PutTwo { first: key, second: other as u8 }
             }
             Kind::Put | Kind::PutTwo => Action::Put { key },
-            Kind::CompareAndSwap => Action::CompareAndSwap { key, mod_revision: seen.seen[usize::from(key)] },
+            Kind::CompareAndSwap => {
+                let expected = expectation(seen.seen[usize::from(key)], random);
+                Action::CompareAndSwap { key, expected }
+            }
+            Kind::Delete if random.chance(AGAIN_PPM / 2) => {
+                let last = random.between(u64::from(key), keys - 1) as u8;
+                Action::DeleteSome { first: key, last }
+            }
             Kind::Delete => Action::Delete { key },
             Kind::Get => Action::Get { key },
+            Kind::GetAll if random.chance(AGAIN_PPM) => {
+                Action::GetSome { limit: random.between(1, keys) as u8 }
+            }
             Kind::GetAll => Action::GetAll,
             Kind::GetOld => Action::GetOld { revision: old(random) },
             Kind::GetStale => Action::GetStale { key },
@@ -149,12 +159,12 @@ impl Clients {
         let it = &mut self.each[client];
         it.waiting = Waiting::Idle;
         match answer {
-            Answer::Done { revision, mod_revision, .. } => {
+            Answer::Done { revision, pair, .. } => {
                 self.answered += 1;
                 it.seen_revision = it.seen_revision.max(revision);
                 if let Action::Put { key } | Action::CompareAndSwap { key, .. } | Action::Get { key } = action
                 {
-                    it.seen[usize::from(key)] = mod_revision;
+                    it.seen[usize::from(key)] = pair;
                 }
                 match it.purpose {
                     Purpose::ProbeWrite => {
@@ -194,8 +204,19 @@ impl Clients {
 
 impl Client {
     fn new(member: usize, purpose: Purpose) -> Client {
-        Client { waiting: Waiting::Idle, member, purpose, seen_revision: 1, seen: [0; MAX_KEYS as usize] }
+        Client { waiting: Waiting::Idle, member, purpose, seen_revision: 1, seen: [None; MAX_KEYS as usize] }
     }
+}
+
+/// What a client that last saw `pair` expects the key still to be.
+fn expectation(pair: Option<Pair>, random: &mut Random) -> Expected {
+    let Some(pair) = pair else { return random.pick(&[Expected::ModRevision(0), Expected::Version(0)]) };
+    random.pick(&[
+        Expected::ModRevision(pair.mod_revision),
+        Expected::CreateRevision(pair.create_revision),
+        Expected::Version(pair.version),
+        Expected::Writer(pair.writer),
+    ])
 }
 
 #[derive(Clone, Copy)]

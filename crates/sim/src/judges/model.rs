@@ -6,7 +6,7 @@
 
 use tenure_store::Rejection;
 
-use crate::action::{Action, MAX_KEYS, OperationId, Outcome, Pair, View};
+use crate::action::{Action, MAX_KEYS, OperationId, Outcome, Pair, Seen, View};
 
 /// What a key was from a revision on: a pair, or nothing.
 #[derive(Clone, Copy, Debug)]
@@ -67,9 +67,9 @@ impl Model {
                 self.put(second, id);
                 Outcome::PutTwo { revision: before + 1 }
             }
-            Action::CompareAndSwap { key, mod_revision } => {
+            Action::CompareAndSwap { key, expected } => {
                 let current = self.latest(key);
-                let succeeded = current.map_or(0, |pair| pair.mod_revision) == mod_revision;
+                let succeeded = expected.fits(current);
                 if succeeded {
                     self.put(key, id);
                     Outcome::Swapped { revision: before + 1, succeeded, current: None }
@@ -78,15 +78,21 @@ impl Model {
                 }
             }
             Action::Delete { key } => {
-                let previous = self.latest(key);
-                if previous.is_some() {
-                    self.keys[usize::from(key)].push(Change { revision: before + 1, pair: None });
-                }
+                let previous = self.delete(key);
                 Outcome::Deleted { revision: before + i64::from(previous.is_some()), previous }
+            }
+            Action::DeleteSome { first, last } => {
+                let deleted: Vec<Pair> = (first..=last).filter_map(|key| self.delete(key)).collect();
+                Outcome::DeletedSome {
+                    revision: before + i64::from(!deleted.is_empty()),
+                    count: deleted.len() as i64,
+                    mod_revisions: deleted.iter().map(|pair| pair.mod_revision).sum(),
+                }
             }
             Action::Compact { .. }
             | Action::Get { .. }
             | Action::GetAll
+            | Action::GetSome { .. }
             | Action::GetOld { .. }
             | Action::GetStale { .. } => panic!("{action:?} is no write of keys"),
         };
@@ -106,12 +112,24 @@ impl Model {
         self.keys[usize::from(key)].push(Change { revision, pair: Some(pair) });
     }
 
+    fn delete(&mut self, key: u8) -> Option<Pair> {
+        let previous = self.latest(key)?;
+        let revision = self.revision() + 1;
+        self.keys[usize::from(key)].push(Change { revision, pair: None });
+        Some(previous)
+    }
+
     /// Executes a compaction at the next index.
     pub(crate) fn compact(&mut self, revision: i64) {
         self.skip();
         if revision > self.compact_revision() && revision <= self.revision() {
             self.compactions.push((self.last_index(), revision));
         }
+    }
+
+    /// The pair of a key after an index.
+    pub(crate) fn pair_at(&self, key: u8, index: u64) -> Option<Pair> {
+        self.at(key, self.revisions[index as usize])
     }
 
     fn latest(&self, key: u8) -> Option<Pair> {
@@ -131,22 +149,32 @@ impl Model {
         let (_, compact_revision) = self.compactions[later - 1];
         match action {
             Action::Get { key } | Action::GetStale { key } => {
-                Ok((revision, self.at(key, revision).map(|pair| (key, pair)).into_iter().collect()))
+                let pairs: Vec<_> = self.at(key, revision).map(|pair| (key, pair)).into_iter().collect();
+                Ok(Seen { revision, count: pairs.len() as i64, pairs })
             }
-            Action::GetAll => Ok((revision, self.all_at(revision))),
+            Action::GetAll => Ok(self.all_at(revision, revision)),
+            Action::GetSome { limit } => {
+                let mut seen = self.all_at(revision, revision);
+                seen.pairs.truncate(usize::from(limit));
+                Ok(seen)
+            }
             Action::GetOld { revision: old } if old > revision => Err(Rejection::FutureRevision),
             Action::GetOld { revision: old } if old < compact_revision => Err(Rejection::Compacted),
-            Action::GetOld { revision: old } => Ok((revision, self.all_at(old))),
+            Action::GetOld { revision: old } => Ok(self.all_at(revision, old)),
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::Delete { .. }
+            | Action::DeleteSome { .. }
             | Action::Compact { .. } => panic!("{action:?} is no read"),
         }
     }
 
-    fn all_at(&self, revision: i64) -> Vec<(u8, Pair)> {
-        (0..MAX_KEYS).filter_map(|key| self.at(key, revision).map(|pair| (key, pair))).collect()
+    /// The state of `revision` shows all keys as they were at `old`.
+    fn all_at(&self, revision: i64, old: i64) -> Seen {
+        let at = |key| self.at(key, old).map(|pair| (key, pair));
+        let pairs: Vec<(u8, Pair)> = (0..MAX_KEYS).filter_map(at).collect();
+        Seen { revision, count: pairs.len() as i64, pairs }
     }
 }
 
@@ -161,8 +189,7 @@ mod tests {
         model.execute(Action::Delete { key: 1 }, OperationId(2));
         model.execute(Action::Delete { key: 1 }, OperationId(3));
         model.compact(3);
-        let found =
-            |action, index| model.view(action, index).map(|(revision, pairs)| (revision, pairs.len()));
+        let found = |action, index| model.view(action, index).map(|seen| (seen.revision, seen.pairs.len()));
         assert_eq!(found(Action::Get { key: 1 }, 1), Ok((2, 1)));
         assert_eq!(found(Action::Get { key: 1 }, 2), Ok((3, 0)));
         assert_eq!(found(Action::GetOld { revision: 2 }, 3), Ok((3, 1)));

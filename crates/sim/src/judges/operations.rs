@@ -16,7 +16,7 @@ use tenure_store::{Command, Rejection, Response, Snapshot};
 
 use super::model::Model;
 use super::{Verdict, Violation, require};
-use crate::action::{Outcome, outcome_of, view_of};
+use crate::action::{Outcome, Pair, outcome_of, view_of};
 
 pub(crate) use crate::action::{Action, OperationId};
 
@@ -52,8 +52,8 @@ pub(crate) enum Answer {
         index: Option<u64>,
         /// The store's revision then.
         revision: i64,
-        /// When the key that was asked for last changed, if there was one key.
-        mod_revision: i64,
+        /// What the key was then, if it was about one key.
+        pair: Option<Pair>,
     },
     /// Certainly not done.
     NotDone,
@@ -193,7 +193,7 @@ impl Operations {
                     self.model.compact_revision()
                 )
             })?;
-            return Ok(Answer::Done { index: None, revision, mod_revision: 0 });
+            return Ok(Answer::Done { index: None, revision, pair: None });
         }
         require(ACKNOWLEDGED, operation.executed.is_some(), || {
             format!("{id} ({:?}) is acknowledged and not committed", operation.action)
@@ -204,14 +204,11 @@ impl Operations {
             format!("{id} ({:?}) at {index} is answered {result:?}, not {expected:?}", operation.action)
         })?;
         check_real_time(id, operation, index)?;
-        let mod_revision = match expected {
-            Outcome::Put { revision, .. }
-            | Outcome::PutTwo { revision }
-            | Outcome::Swapped { revision, succeeded: true, .. } => revision,
-            Outcome::Swapped { current, .. } => current.map_or(0, |pair| pair.mod_revision),
-            Outcome::Deleted { .. } => 0,
+        let pair = match operation.action {
+            Action::Put { key } | Action::CompareAndSwap { key, .. } => self.model.pair_at(key, index),
+            _ => None,
         };
-        Ok(Answer::Done { index: Some(index), revision, mod_revision })
+        Ok(Answer::Done { index: Some(index), revision, pair })
     }
 
     /// A member answers a read from this state.
@@ -232,9 +229,8 @@ impl Operations {
             check_real_time(id, operation, index)?;
         }
         let revision = state.revision();
-        let only_pair = expected.ok().flatten().and_then(|(_, pairs)| pairs.first().copied());
-        let mod_revision = only_pair.map_or(0, |(_, pair)| pair.mod_revision);
-        Ok(Answer::Done { index: Some(index), revision, mod_revision })
+        let pair = expected.ok().flatten().and_then(|seen| seen.pairs.first().copied()).map(|(_, pair)| pair);
+        Ok(Answer::Done { index: Some(index), revision, pair })
     }
 
     /// A member did not answer.
