@@ -48,9 +48,12 @@ impl Disks {
 
     /// Lets a worker be interrupted in the midst of a change of its disk that comes soon.
     pub(crate) fn doom_worker(&self, random: &mut Random) {
-        const SOON_CHANGES: u64 = 6;
-        let disk = random.pick(&[&self.log, &self.log, &self.checkpoints]);
-        disk.fail_power_after(random.below(SOON_CHANGES));
+        // A write of the log is a change or two; a checkpoint takes a dozen until its manifest stands.
+        const LOG_CHANGES: u64 = 6;
+        const CHECKPOINT_CHANGES: u64 = 16;
+        let choices = [(&self.log, LOG_CHANGES), (&self.checkpoints, CHECKPOINT_CHANGES)];
+        let (disk, soon) = random.pick(&choices);
+        disk.fail_power_after(random.below(soon));
     }
 
     /// Lets a recovery be interrupted in the midst of a change of some disk.
