@@ -61,6 +61,10 @@ pub enum Mark {
     QuorumKept,
     /// A linearizable read was answered.
     ReadAnswered,
+    /// A leader was asked for a read index while it handed over.
+    ReadDuringTransfer,
+    /// The network was cut and mended many times in a row.
+    Flapped,
     /// A write was passed on to the leader.
     Forwarded,
     /// The leader sent back what was passed on.
@@ -71,7 +75,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 31] = [
+const MARKS: [Mark; 33] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -99,6 +103,8 @@ const MARKS: [Mark; 31] = [
     Mark::DamageFound,
     Mark::QuorumKept,
     Mark::ReadAnswered,
+    Mark::ReadDuringTransfer,
+    Mark::Flapped,
     Mark::Forwarded,
     Mark::ForwardRefused,
     Mark::NotDone,
@@ -106,9 +112,15 @@ const MARKS: [Mark; 31] = [
 ];
 
 /// How often each mark was reached.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Coverage {
     counts: [u64; MARKS.len()],
+}
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage { counts: [0; MARKS.len()] }
+    }
 }
 
 impl Coverage {

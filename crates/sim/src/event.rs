@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Resume { member: usize, start: u64 },
     /// A cut is mended.
     Mend(Cut),
+    /// A network that comes and goes is cut once more, for half of `every_us`, and so many times after that.
+    Flap { cut: Cut, every_us: u64, left: u32 },
 }
 
 /// Something that happens to a running process.

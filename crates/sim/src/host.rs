@@ -83,6 +83,9 @@ impl World {
         let now = it.clock.shows(self.now_us);
         if let PeerMessage::Raft(envelope) = &message {
             let term = envelope.term;
+            if process.hands_over && matches!(envelope.message, Message::ReadIndex { .. }) {
+                self.coverage.reach(Mark::ReadDuringTransfer);
+            }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
             process.replica.on_peer(now, from, message);
             self.judges.on_arrived(&before, process.replica.node(), term)?;
@@ -261,6 +264,15 @@ impl World {
             [53, member as u64, node.current_term().0, node.log().commit_index().0],
             format_args!("{} {event}", it.id),
         );
+        let hands_over = match event {
+            RaftEvent::TransferStarted { .. } => true,
+            RaftEvent::TransferAborted { .. } | RaftEvent::BecameFollower { .. } => false,
+            _ => process.hands_over,
+        };
+        self.process(member).hands_over = hands_over;
+        let it = &self.members[member];
+        let Some(process) = &it.process else { return Ok(()) };
+        let node = process.replica.node();
         match event {
             RaftEvent::BecameLeader { term, .. } => {
                 self.judges.on_leader(node, *term, &process.in_force)?;

@@ -163,6 +163,8 @@ pub(crate) struct Process {
     /// The one that the judges have seen.
     pub(crate) judged_in_force: Configuration,
     pub(crate) torn_tail: bool,
+    /// It leads, and is handing that over.
+    pub(crate) hands_over: bool,
 }
 
 impl Process {
@@ -255,6 +257,7 @@ impl Member {
             timer_at_us: None,
             is_batching: false,
             torn_tail: torn_tail.is_some(),
+            hands_over: false,
         }));
         Ok(())
     }

@@ -6,7 +6,7 @@ use tenure_wal::{Crash, FaultKind as DiskFaultKind, Operation};
 
 use crate::network::Cut;
 use crate::plan::{FaultPlan, Plan};
-use crate::random::Random;
+use crate::random::{CERTAIN_PPM, Random};
 
 /// The kinds of faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +154,11 @@ impl Nemesis {
             _ => return Some(self.isolation(victim)),
         };
         Some((cut, self.random.exponential(self.plan.mean_partition_us)))
+    }
+
+    /// Whether a cut comes and goes.
+    pub(crate) fn flaps(&mut self) -> bool {
+        self.random.chance(CERTAIN_PPM / 5)
     }
 
     /// Everything between one member and the others, and how long it is cut.

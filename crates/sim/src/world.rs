@@ -24,6 +24,8 @@ use crate::trace::{Detail, Sink, Trace};
 const REFUSED_US: u64 = 200;
 /// A crash that waits for the midst of a job comes at the latest after this.
 const DOOM_US: u64 = 500_000;
+/// How often a network comes and goes in the time of a cut.
+const FLAPS: u32 = 8;
 
 /// A cluster with everything around it.
 pub(crate) struct World {
@@ -170,6 +172,10 @@ impl World {
                 self.mend(&cut);
                 Ok(())
             }
+            Event::Flap { cut, every_us, left } => {
+                self.flap(cut, every_us, left);
+                Ok(())
+            }
         }
     }
 
@@ -253,8 +259,14 @@ impl World {
             }
             FaultKind::Partition => {
                 if let Some((cut, lasts_us)) = self.nemesis.partition(leader) {
-                    self.cut(&cut);
-                    self.add_in(lasts_us, Event::Mend(cut));
+                    if self.nemesis.flaps() {
+                        self.coverage.reach(Mark::Flapped);
+                        let every_us = lasts_us / u64::from(FLAPS) + 1;
+                        self.flap(cut, every_us, FLAPS);
+                    } else {
+                        self.cut(&cut);
+                        self.add_in(lasts_us, Event::Mend(cut));
+                    }
                 }
             }
             FaultKind::Pause => {
@@ -344,6 +356,17 @@ impl World {
                 let delay_us = self.network.delay_us();
                 self.add_unreachable(delay_us, to, from);
             }
+        }
+    }
+
+    fn flap(&mut self, cut: Cut, every_us: u64, left: u32) {
+        if self.nemesis.is_over {
+            return;
+        }
+        self.cut(&cut);
+        self.add_in(every_us / 2, Event::Mend(cut.clone()));
+        if left > 0 {
+            self.add_in(every_us, Event::Flap { cut, every_us, left: left - 1 });
         }
     }
 
