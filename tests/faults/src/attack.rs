@@ -10,8 +10,9 @@ use rustix::process::Signal;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::address::url;
 use crate::client::Client;
-use crate::cluster::{Cluster, LOOK, url};
+use crate::cluster::{Cluster, LOOK};
 use crate::garbage;
 use crate::history::Recorder;
 use crate::judges::Violation;

@@ -18,6 +18,7 @@ use tenure_api::pb::mvccpb::KeyValue;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::address::url;
 use crate::history::{Answer, Ask, Guard, KEYS, Pair, Scope, Seen};
 
 /// How long a connection may take.
@@ -49,7 +50,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the member that listens there. Every request has so long; none if nobody listens.
     pub(crate) async fn connect(port: u16, timeout: Duration) -> Option<Client> {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("a URL");
+        let endpoint = Endpoint::from_shared(url(port)).expect("a URL");
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await.ok()?.ok()?;
         let kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
         let (maintenance, cluster) = (MaintenanceClient::new(channel.clone()), ClusterClient::new(channel));

@@ -10,11 +10,12 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
+use crate::address::{at, url};
 use crate::client::Client;
 use crate::disk::Disk;
 use crate::network::Network;
 
-/// Below the ports that systems give to outgoing connections, which could take one while its member is down.
+/// Below the ports that systems give to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Of clients, of peers, and of the proxy.
 const PORTS_OF_MEMBER: u16 = 3;
@@ -130,11 +131,6 @@ impl Cluster {
     }
 }
 
-/// What listens at a port of this machine.
-pub(crate) fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
 async fn reads(port: u16, timeout: Duration) -> bool {
     match Client::connect(port, timeout).await {
         Some(client) => client.reads().await,
@@ -219,10 +215,7 @@ impl Drop for Member {
 
 /// The first of so many ports in a row that nobody uses.
 fn free_ports(count: u16) -> io::Result<u16> {
-    // Two runs at once begin at different places.
-    let offset = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
-    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let firsts = (PORTS.start + offset..PORTS.end - count).chain(PORTS.start..PORTS.start + offset);
-    let mut firsts = firsts.step_by(usize::from(count));
+    let is_free = |port| TcpListener::bind(at(port)).is_ok();
+    let mut firsts = (PORTS.start..PORTS.end - count).step_by(usize::from(count));
     firsts.find(|&first| (first..first + count).all(is_free)).ok_or(io::ErrorKind::AddrInUse.into())
 }

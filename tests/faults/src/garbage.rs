@@ -1,11 +1,11 @@
 //! Bytes that make no sense to whoever listens. That the member is not harmed by them is for the others to judge.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::address::at;
 use crate::random::Random;
 
 /// What HTTP/2 begins with.
@@ -48,7 +48,7 @@ fn piece(random: &mut Random) -> Vec<u8> {
 
 /// Sends it, and waits for the other side to be done with it, or goes away at once.
 async fn send(port: u16, bytes: &[u8], waits: bool) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let mut stream = TcpStream::connect(at(port)).await?;
     stream.write_all(bytes).await?;
     let mut answer = [0; 4096];
     while waits && stream.read(&mut answer).await? > 0 {}

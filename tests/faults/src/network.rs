@@ -7,7 +7,6 @@
 //! Left out: reordering and loss within a connection, which TCP hides from both sides as well.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::address::at;
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -58,7 +59,7 @@ impl Network {
         let proxy_ports: Arc<Vec<u16>> = Arc::new(ports.iter().map(|&(proxy, _)| proxy).collect());
         let mut proxies = JoinSet::new();
         for (to, &(proxy_port, member_port)) in ports.iter().enumerate() {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, proxy_port)).await?;
+            let listener = TcpListener::bind(at(proxy_port)).await?;
             let (links, proxy_ports) = (links.clone(), proxy_ports.clone());
             proxies.spawn(accept(listener, member_port, move |from: &[u8]| {
                 let from = sender(from, &proxy_ports)?;
@@ -110,7 +111,7 @@ async fn relay(
     if is_cut {
         return Ok(());
     }
-    let mut to = TcpStream::connect((Ipv4Addr::LOCALHOST, member_port)).await?;
+    let mut to = TcpStream::connect(at(member_port)).await?;
     to.set_nodelay(true)?;
     to.write_all(&hello).await?;
     let ((from_reader, from_writer), (to_reader, to_writer)) = (from.into_split(), to.into_split());

@@ -14,13 +14,13 @@ struct Pair {
 }
 
 async fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let listener = TcpListener::bind(at(0)).await.expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 impl Pair {
     async fn start() -> Pair {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let listener = TcpListener::bind(at(0)).await.expect("a port");
         let member_port = listener.local_addr().expect("an address").port();
         let proxy_ports = [free_port().await, free_port().await];
         let ports = [(proxy_ports[0], member_port), (proxy_ports[1], member_port)];
@@ -31,7 +31,7 @@ impl Pair {
     /// The first member connects to the second: both ends, past the handshake.
     async fn connect(&self) -> (TcpStream, TcpStream) {
         let hello = self.hello();
-        let mut from = TcpStream::connect((Ipv4Addr::LOCALHOST, self.proxy_ports[1])).await.expect("a proxy");
+        let mut from = TcpStream::connect(at(self.proxy_ports[1])).await.expect("a proxy");
         from.write_all(&hello).await.expect("it listens");
         let (mut to, _) = self.listener.accept().await.expect("a connection");
         let mut heard = vec![0; hello.len()];
@@ -49,7 +49,7 @@ impl Pair {
             to: node(2),
             directory_id: 3,
             lane: Lane::Bulk,
-            peer_urls: vec![format!("http://127.0.0.1:{}", self.proxy_ports[0])],
+            peer_urls: vec![crate::address::url(self.proxy_ports[0])],
         };
         let mut out = BytesMut::new();
         encode_handshake(&handshake, &mut out);
@@ -122,7 +122,7 @@ async fn a_cut_link_closes_what_is_and_what_comes() {
     pair.network.set(0, 1, Link::Cut);
     is_closed(&mut from).await;
     is_closed(&mut to).await;
-    let mut again = TcpStream::connect((Ipv4Addr::LOCALHOST, pair.proxy_ports[1])).await.expect("a proxy");
+    let mut again = TcpStream::connect(at(pair.proxy_ports[1])).await.expect("a proxy");
     again.write_all(&pair.hello()).await.expect("it listens");
     is_closed(&mut again).await;
     pair.network.set(0, 1, Link::Open);
