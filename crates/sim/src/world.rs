@@ -69,7 +69,11 @@ impl World {
             members,
             clients: Clients::new(plan.clients.clone(), plan.machines(), random.split()),
             nemesis,
-            judges: Judges::new(first, Operations::new(plan.clients.value_bytes)),
+            judges: Judges::new(
+                first,
+                plan.faults.asks_any_member,
+                Operations::new(plan.clients.value_bytes),
+            ),
             coverage: Coverage::default(),
             trace: Trace::new(),
             random: random.split(),

@@ -64,6 +64,11 @@ impl LeaderLogs {
         self.inherited.contains_key(&term)
     }
 
+    /// The first entry that the leader of a term has made.
+    pub(crate) fn first_of(&self, term: Term) -> Option<Index> {
+        self.inherited.get(&term).map(|inherited| inherited.index.next())
+    }
+
     /// Of which term the entry is that the leader of `term` has, or had, at `index`; none if nobody knows.
     pub(crate) fn term_at(&self, entries: &LogMatching, term: Term, index: Index) -> Option<Term> {
         let inherited = *self.inherited.get(&term)?;

@@ -11,6 +11,7 @@ use super::{Verdict, require};
 
 const JUDGE: &str = "one change at a time";
 const DONE: &str = "a change that is done was made";
+const ONCE: &str = "an id is used once";
 const IN_FORCE: &str = "the newest configuration in the log";
 
 /// The configurations that were committed.
@@ -19,11 +20,26 @@ pub(crate) struct Membership {
     newest: Configuration,
     /// All of them, from the first on, each with the index of its entry.
     history: Vec<(Index, Configuration)>,
+    /// Whether a member that has gone may never come back under its id, as on the service.
+    ids_are_used_once: bool,
 }
 
 impl Membership {
-    pub(crate) fn new(first: Configuration) -> Membership {
-        Membership { history: vec![(Index(0), first.clone())], newest: first }
+    pub(crate) fn new(first: Configuration, ids_are_used_once: bool) -> Membership {
+        Membership { history: vec![(Index(0), first.clone())], newest: first, ids_are_used_once }
+    }
+
+    /// A leader begins a change: it has committed an entry of its own term before (Ongaro, raft-dev, 10 July
+    /// 2015, "bug in single-server membership changes"; SOURCES C1).
+    pub(crate) fn on_begun(
+        leader: NodeId,
+        id: EntryId,
+        first_of_term: Option<Index>,
+        committed: Index,
+    ) -> Verdict {
+        require(JUDGE, first_of_term.is_some_and(|first| first <= committed), || {
+            format!("{leader} begins a change at {id}, and no entry of its term is committed")
+        })
     }
 
     /// The newest that is committed.
@@ -43,6 +59,11 @@ impl Membership {
             (Some(_), Some(_)) => false,
         };
         require(JUDGE, follows, || format!("{} is followed by {next} at {id}", self.newest))?;
+        let is_back = |id: NodeId| !self.newest.is_member(id) && self.was_member(id);
+        let back = next.members().find(|&id| self.ids_are_used_once && is_back(id));
+        require(ONCE, back.is_none(), || {
+            format!("{back:?} has been a member before, and is one again at {id}")
+        })?;
         self.newest = next.clone();
         self.history.push((id.index, next.clone()));
         Ok(())
@@ -117,7 +138,7 @@ mod tests {
     }
 
     fn committed(configurations: &[Configuration]) -> Verdict {
-        let mut membership = Membership::new(plain(&[1, 2, 3]));
+        let mut membership = Membership::new(plain(&[1, 2, 3]), true);
         configurations.iter().zip(1..).try_for_each(|(configuration, index)| {
             let payload = Payload::Configuration(configuration.clone());
             membership.on_committed(EntryId::new(Index(index), Term(1)), &payload)
@@ -126,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_change_that_is_called_done_and_was_not_made_is_seen() {
-        let mut membership = Membership::new(plain(&[1, 2, 3]));
+        let mut membership = Membership::new(plain(&[1, 2, 3]), true);
         let steps = [joint(&[1, 2], &[1, 2, 3]), plain(&[1, 2])];
         for (configuration, index) in steps.into_iter().zip([4, 5]) {
             let payload = Payload::Configuration(configuration);
@@ -153,5 +174,14 @@ mod tests {
         ] {
             assert_eq!(committed(&wrong).unwrap_err().judge, JUDGE);
         }
+        let back = [joint(&[1], &[1, 2, 3]), plain(&[1]), joint(&[1, 2], &[1])];
+        assert_eq!(committed(&back).unwrap_err().judge, ONCE);
+    }
+
+    #[test]
+    fn a_change_before_its_time_is_seen() {
+        let (leader, id) = (NodeId::new(1).unwrap(), EntryId::new(Index(7), Term(3)));
+        Membership::on_begun(leader, id, Some(Index(5)), Index(5)).unwrap();
+        assert_eq!(Membership::on_begun(leader, id, Some(Index(5)), Index(4)).unwrap_err().judge, JUDGE);
     }
 }

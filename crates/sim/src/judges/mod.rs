@@ -24,7 +24,7 @@ mod votes;
 
 use std::fmt;
 
-use tenure_raft::{Configuration, EntryId, Envelope, Index, Node, NodeId, RoleKind, Term};
+use tenure_raft::{Configuration, EntryId, Envelope, Index, Message, Node, NodeId, Payload, RoleKind, Term};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -82,7 +82,7 @@ pub(crate) struct Judges {
 }
 
 impl Judges {
-    pub(crate) fn new(first: Configuration, operations: Operations) -> Judges {
+    pub(crate) fn new(first: Configuration, ids_are_used_once: bool, operations: Operations) -> Judges {
         Judges {
             elections: Elections::default(),
             votes: Votes::default(),
@@ -91,7 +91,7 @@ impl Judges {
             agreement: Agreement::default(),
             durability: Durability::default(),
             committed: Committed::default(),
-            membership: Membership::new(first),
+            membership: Membership::new(first, ids_are_used_once),
             reads: Reads::default(),
             state_machines: StateMachines::default(),
             operations,
@@ -105,6 +105,16 @@ impl Judges {
         self.votes.on_send(envelope)?;
         self.log_matching.on_send(envelope)?;
         let Judges { durability, leader_logs, log_matching, committed, agreement, reads, .. } = self;
+        if let Message::AppendEntries { slice, .. } = &envelope.message {
+            // To end a change whose beginning is committed is no beginning.
+            let begins =
+                |payload: &Payload| matches!(payload, Payload::Configuration(next) if next.is_joint());
+            let own = slice.entries().iter().filter(|entry| entry.id.term == envelope.term);
+            for entry in own.filter(|entry| begins(&entry.payload)) {
+                let first_of_term = leader_logs.first_of(envelope.term);
+                Membership::on_begun(from, entry.id, first_of_term, committed.last_index())?;
+            }
+        }
         let disk = durability.shadow(from);
         externalization::check(disk, envelope, |index| {
             leader_logs.term_at(log_matching, envelope.term, index)
