@@ -455,6 +455,11 @@ impl World {
                     | CheckpointDone::Stored { .. }
                     | CheckpointDone::Damaged { .. } => {}
                 }
+                // Nothing turns bits over on the way: what arrives is what a member has written.
+                let is_damaged = matches!(done, CheckpointDone::Damaged { .. });
+                require("recovery", !is_damaged, || {
+                    format!("{} is sent what is no checkpoint: {done:?}", it.id)
+                })?;
                 process.checkpoint_running = Some(done);
                 let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
                 self.add_in(takes_us, event);
