@@ -68,7 +68,12 @@ impl World {
         match reply {
             Reply::Changed { .. } => {
                 self.coverage.reach(Mark::MembersChanged);
-                self.judges.on_members_changed(id, *committed, &holds(change))
+                let process = self.members[member].process.as_ref();
+                let applied = process.map_or(0, |process| process.replica.store().applied_index());
+                if let MemberChange::Update { id: updated, peer_urls } = change {
+                    self.judges.operations.on_addresses(*updated, peer_urls, *committed, applied)?;
+                }
+                self.judges.on_members_changed(id, *committed, applied, &holds(change))
             }
             Reply::Refused(ChangeRefusal::WouldLoseQuorum { .. }) => {
                 self.coverage.reach(Mark::QuorumKept);
@@ -104,7 +109,8 @@ impl World {
                 let id = random.pick(&learners);
                 let replaces = random.chance(CERTAIN_PPM / 3).then(|| random.pick(&inside));
                 let replaces = replaces.filter(|&old| old != id && current.is_voter(old));
-                Some(MemberChange::Promote { id, votes: None, replaces })
+                let votes = random.chance(CERTAIN_PPM / 3).then(|| random.between(1, 3) as u32);
+                Some(MemberChange::Promote { id, votes, replaces })
             }
             _ => None,
         }

@@ -291,7 +291,10 @@ impl World {
                 }
                 Ok(())
             }
-            RaftEvent::SnapshotInstalled { last_included } => self.judges.on_installed(it.id, *last_included),
+            RaftEvent::SnapshotInstalled { last_included } => {
+                self.judges.on_installed(it.id, *last_included)?;
+                self.judges.on_snapshot(it.id, node.log().snapshot())
+            }
             RaftEvent::BecameFollower { .. }
             | RaftEvent::BecamePreCandidate { .. }
             | RaftEvent::BecameCandidate { .. }
@@ -409,7 +412,8 @@ impl World {
             return Ok(());
         };
         let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
-        if let CheckpointJob::Take { state, .. } = &job {
+        if let CheckpointJob::Take { state, snapshot } = &job {
+            self.judges.on_snapshot(it.id, snapshot)?;
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);
         }

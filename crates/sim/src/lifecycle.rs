@@ -59,7 +59,8 @@ impl World {
             }
         }
         if self.kept_up.contains(&member) {
-            let down_us = self.nemesis.down_us();
+            let is_again = self.members[member].crashes_left > 0;
+            let down_us = if is_again { self.network.delay_us() } else { self.nemesis.down_us() };
             self.add_in(down_us, Event::Boot { member, start });
         }
     }
@@ -96,7 +97,22 @@ impl World {
         }
         it.disks.reprieve();
         self.on_booted(member)?;
+        self.crash_again(member);
         self.drain(member)
+    }
+
+    /// What a process said when it last lived may arrive while it lives again: some die and come back at once, many
+    /// times in a row.
+    fn crash_again(&mut self, member: usize) {
+        let it = &mut self.members[member];
+        if it.crashes_left > 0 {
+            it.crashes_left -= 1;
+            let start = it.start;
+            let lives_us = self.network.delay_us() + self.network.delay_us() + self.plan.disks.mean_sync_us;
+            let crash = self.nemesis.any_crash();
+            let in_us = self.nemesis.random.exponential(lives_us);
+            self.add_in(in_us, Event::Crash { member, start, crash });
+        }
     }
 
     /// A disk gives back something else than was synced. If the member notices when it starts it says so and does not
@@ -152,6 +168,7 @@ impl World {
                 it.id, status.hard_state, status.last
             ),
         );
+        self.judges.on_snapshot(it.id, process.replica.node().log().snapshot())?;
         self.judges.on_recovered(it.id, &found, checkpoint, hash)
     }
 

@@ -120,6 +120,8 @@ pub(crate) struct Member {
     pub(crate) held: Option<Vec<Event>>,
     /// A crash that was planned for the midst of a job.
     pub(crate) doom: Option<Doom>,
+    /// How many more times it dies soon after it has started.
+    pub(crate) crashes_left: u64,
 }
 
 /// A crash that waits for its moment.
@@ -193,6 +195,7 @@ impl Member {
             start: 0,
             held: None,
             doom: None,
+            crashes_left: 0,
         }
     }
 

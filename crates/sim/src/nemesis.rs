@@ -104,6 +104,11 @@ impl Nemesis {
         if self.random.chance(self.plan.at_leader_ppm) { leader.unwrap_or(anyone) } else { anyone }
     }
 
+    /// How many more crashes follow one, each soon after the member has started.
+    pub(crate) fn crashes_in_a_row(&mut self) -> u64 {
+        if self.random.chance(CERTAIN_PPM / 8) { self.random.between(1, 5) } else { 0 }
+    }
+
     /// Whether a crash waits for the midst of a job.
     pub(crate) fn is_mid_job(&mut self) -> bool {
         self.random.chance(self.plan.mid_job_ppm)

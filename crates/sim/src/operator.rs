@@ -147,6 +147,11 @@ impl World {
         if random.below(4) > 0 {
             return None;
         }
+        if random.below(4) == 0 {
+            // Sound or not: what is not has to be refused.
+            let any = |random: &mut Random| random.between(1, all_votes);
+            return Some(Quorums { election_votes: any(random), commit_votes: any(random) });
+        }
         let election_votes = random.between(all_votes / 2 + 1, all_votes);
         let commit_votes = random.between(all_votes - election_votes + 1, all_votes);
         Some(Quorums { election_votes, commit_votes })

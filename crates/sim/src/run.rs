@@ -145,15 +145,21 @@ impl World {
         if !self.plan.is_calm() {
             return Ok(());
         }
-        let elections = self.coverage.count(Mark::Elected);
-        require(CALM, elections == 1, || {
-            format!("nothing went wrong, and there were {elections} elections")
+        let (elections, transfers) =
+            (self.coverage.count(Mark::Elected), self.coverage.count(Mark::TransferStarted));
+        require(CALM, elections == 1 + transfers, || {
+            format!("nothing went wrong, and there were {elections} elections and {transfers} transfers")
+        })?;
+        let unknown = self.coverage.count(Mark::Unknown);
+        require(CALM, unknown == 0, || {
+            format!("nothing went wrong, and {unknown} operations were not answered")
         })?;
         let to_say = ToSay {
             members: self.plan.members as u64,
             heartbeats: self.now_us / self.plan.replica.raft.heartbeat_interval_us,
             entries: self.longest_log(),
             reads: self.coverage.count(Mark::ReadAnswered),
+            elections,
         };
         resources::check_budget(self.said, to_say)
     }

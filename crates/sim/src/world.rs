@@ -304,6 +304,7 @@ impl World {
 
     /// Crashes a member now, or in the midst of a job that comes soon.
     fn plan_crash(&mut self, member: usize, crash: Crash) {
+        self.members[member].crashes_left = self.nemesis.crashes_in_a_row();
         if !self.nemesis.is_mid_job() {
             self.crash(member, crash);
             return;

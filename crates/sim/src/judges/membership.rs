@@ -4,13 +4,15 @@
 //! From the committed log alone it can be seen that consecutive configurations have majorities that meet:
 //! C-old, C-old,new with the very same old voters, C-new with the very same new ones.
 
-use tenure_raft::{Configuration, EntryId, Index, Node, NodeId, Payload};
+use tenure_raft::{Configuration, EntryId, Index, Node, NodeId, Payload, Snapshot, Voters};
 
 use super::log_matching::LogMatching;
 use super::{Verdict, require};
 
 const JUDGE: &str = "one change at a time";
 const DONE: &str = "a change that is done was made";
+const QUORUMS: &str = "quorums meet";
+const SNAPSHOT: &str = "a snapshot has its own configuration";
 const ONCE: &str = "an id is used once";
 const IN_FORCE: &str = "the newest configuration in the log";
 
@@ -59,6 +61,8 @@ impl Membership {
             (Some(_), Some(_)) => false,
         };
         require(JUDGE, follows, || format!("{} is followed by {next} at {id}", self.newest))?;
+        let meets = next.halves().all(quorums_meet);
+        require(QUORUMS, meets, || format!("two quorums of {next} at {id} can decide apart"))?;
         let is_back = |id: NodeId| !self.newest.is_member(id) && self.was_member(id);
         let back = next.members().find(|&id| self.ids_are_used_once && is_back(id));
         require(ONCE, back.is_none(), || {
@@ -69,21 +73,34 @@ impl Membership {
         Ok(())
     }
 
+    /// A snapshot says what the members were at its last entry.
+    pub(crate) fn on_snapshot(&self, member: NodeId, snapshot: &Snapshot) -> Verdict {
+        let at = snapshot.last_included.index;
+        let Some((since, then)) = self.history.iter().rfind(|(index, _)| *index <= at) else { return Ok(()) };
+        // The first configuration is no entry: who joins later knows no members until it has heard of a change.
+        let has_not_heard = *since == Index(0) && snapshot.configuration.voters.is_empty();
+        require(SNAPSHOT, has_not_heard || *then == snapshot.configuration, || {
+            format!("{member} has a snapshot at {at} with {}, not {then}", snapshot.configuration)
+        })
+    }
+
     /// Whether any of them has named this member.
     pub(crate) fn was_member(&self, id: NodeId) -> bool {
         self.history.iter().any(|(_, configuration)| configuration.is_member(id))
     }
 
-    /// A member says that what somebody asked for, when the log was committed up to `asked`, is done: it must have
-    /// held at some time since then.
+    /// A member that has applied the log up to `applied` says that what somebody asked for, when it was committed up
+    /// to `asked`, is done: it must have held at some time in between.
     pub(crate) fn on_changed(
         &self,
         member: NodeId,
         asked: Index,
+        applied: Index,
         holds: &dyn Fn(&Configuration) -> bool,
     ) -> Verdict {
         let in_force_then = self.history.iter().rposition(|(index, _)| *index <= asked).unwrap_or(0);
-        let was_so = self.history[in_force_then..].iter().any(|(_, configuration)| holds(configuration));
+        let mut since = self.history[in_force_then..].iter().take_while(|(index, _)| *index <= applied);
+        let was_so = since.any(|(_, configuration)| holds(configuration));
         require(DONE, was_so, || {
             format!(
                 "{member} says that a change is done, and since it was asked for it was not: {}",
@@ -119,9 +136,19 @@ impl Membership {
     }
 }
 
+/// Whether any two quorums that elect have a voter in common, and so has each with any that commits (SOURCES Q5).
+fn quorums_meet(voters: &Voters) -> bool {
+    let all: u64 = voters.iter().map(|(_, votes)| u64::from(votes)).sum();
+    let apart = |one: u64, other: u64| one + other <= all;
+    voters.quorums().is_none_or(|quorums| {
+        !apart(quorums.election_votes, quorums.election_votes)
+            && !apart(quorums.election_votes, quorums.commit_votes)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{Term, Voters};
+    use tenure_raft::Term;
 
     use super::*;
 
@@ -155,10 +182,13 @@ mod tests {
         }
         let [member, gone] = [1, 3].map(|id| NodeId::new(id).unwrap());
         let done = |asked, id: NodeId| {
-            membership.on_changed(member, Index(asked), &|configuration| !configuration.is_member(id))
+            membership
+                .on_changed(member, Index(asked), Index(9), &|configuration| !configuration.is_member(id))
         };
         done(3, gone).unwrap();
         done(9, gone).unwrap();
+        let too_early = membership.on_changed(member, Index(3), Index(4), &|it| !it.is_member(gone));
+        assert_eq!(too_early.unwrap_err().judge, DONE);
         assert_eq!(done(3, member).unwrap_err().judge, DONE);
         assert!(membership.was_member(gone) && !membership.was_member(NodeId::new(4).unwrap()));
     }

@@ -24,7 +24,10 @@ mod votes;
 
 use std::fmt;
 
-use tenure_raft::{Configuration, EntryId, Envelope, Index, Message, Node, NodeId, Payload, RoleKind, Term};
+use tenure_raft::{
+    Configuration, EntryId, Envelope, Index, Message, Node, NodeId, Payload, RoleKind,
+    Snapshot as RaftSnapshot, Term,
+};
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
 
@@ -191,14 +194,15 @@ impl Judges {
         self.membership.was_member(id)
     }
 
-    /// A member says that the members are as was asked for when `committed` was committed.
+    /// A member that has applied `applied` says that the members are as was asked for when `committed` was committed.
     pub(crate) fn on_members_changed(
         &self,
         member: NodeId,
         committed: u64,
+        applied: u64,
         holds: &dyn Fn(&Configuration) -> bool,
     ) -> Verdict {
-        self.membership.on_changed(member, Index(committed), holds)
+        self.membership.on_changed(member, Index(committed), Index(applied), holds)
     }
 
     /// Whether the disk of a member holds all that is committed.
@@ -254,6 +258,11 @@ impl Judges {
     /// A member answers a read with its state at `applied`; it took it when `committed` was committed.
     pub(crate) fn on_read(member: NodeId, committed: u64, applied: u64) -> Verdict {
         Reads::on_answered(member, Index(committed), Index(applied))
+    }
+
+    /// A member takes a snapshot, or starts from one.
+    pub(crate) fn on_snapshot(&self, member: NodeId, snapshot: &RaftSnapshot) -> Verdict {
+        self.membership.on_snapshot(member, snapshot)
     }
 
     /// A member wrote down, or read back, the state at `index`.

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tenure_raft::Payload;
+use tenure_raft::{NodeId, Payload};
 use tenure_replica::Failure;
 use tenure_store::{Command, Rejection, Response, Snapshot};
 
@@ -70,6 +70,8 @@ pub(crate) struct Operations {
     /// The latest index that any answer has shown.
     shown: u64,
     value_bytes: usize,
+    /// Where which member is reached, from which index on.
+    addresses: Vec<(u64, u64, Vec<String>)>,
 }
 
 impl Operations {
@@ -80,6 +82,7 @@ impl Operations {
             model: Model::new(),
             shown: 0,
             value_bytes,
+            addresses: Vec::new(),
         }
     }
 
@@ -161,7 +164,12 @@ impl Operations {
                 self.model.compact(revision);
                 Ok(())
             }
-            Ok(Command::PublishMember(_) | Command::SetPeerUrls { .. }) => {
+            Ok(Command::SetPeerUrls { id, peer_urls }) => {
+                self.addresses.push((index, id, peer_urls));
+                self.model.skip();
+                Ok(())
+            }
+            Ok(Command::PublishMember(_)) => {
                 self.model.skip();
                 Ok(())
             }
@@ -247,6 +255,24 @@ impl Operations {
         Ok(Answer::NotDone)
     }
 
+    /// A member that has applied the log up to `applied` says that another one is reached at `peer_urls`, as was
+    /// asked for when `asked` was committed: so it must have been at some time in between.
+    pub(crate) fn on_addresses(
+        &self,
+        updated: NodeId,
+        peer_urls: &[String],
+        asked: u64,
+        applied: u64,
+    ) -> Verdict {
+        let its = self.addresses.iter().filter(|(index, id, _)| *id == updated.as_u64() && *index <= applied);
+        let its: Vec<&(u64, u64, Vec<String>)> = its.collect();
+        let in_force_then = its.iter().rposition(|(index, ..)| *index <= asked).unwrap_or(0);
+        let was_so = its[in_force_then..].iter().any(|(_, _, urls)| urls == peer_urls);
+        require(ACKNOWLEDGED, was_so, || {
+            format!("{updated} is said to be reached at {peer_urls:?}, which the log does not say: {its:?}")
+        })
+    }
+
     /// How many operations there were, and how many writes were executed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let executed = self.each.iter().filter(|operation| operation.executed.is_some()).count();
@@ -254,7 +280,7 @@ impl Operations {
     }
 
     /// Compares all keys of a member's state with the model.
-    pub(crate) fn check_state(&self, member: tenure_raft::NodeId, state: &Snapshot) -> Verdict {
+    pub(crate) fn check_state(&self, member: NodeId, state: &Snapshot) -> Verdict {
         let range = Action::GetAll.to_range().expect("reads have a range");
         let told = state.range(&range).map(|response| view_of(&response));
         let expected = self.model.view(Action::GetAll, state.applied_index()).map(Some);
@@ -388,7 +414,7 @@ mod tests {
         let _ = other.apply(1, &command);
         let (id, _) = fixture.operations.begin(Action::GetAll);
         assert_eq!(judge(fixture.operations.on_read_answered(id, &other.snapshot())), LINEARIZABLE);
-        let member = tenure_raft::NodeId::new(1).unwrap();
+        let member = NodeId::new(1).unwrap();
         assert_eq!(judge(fixture.operations.check_state(member, &other.snapshot())), ACKNOWLEDGED);
     }
 

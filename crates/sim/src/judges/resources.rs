@@ -47,11 +47,12 @@ pub(crate) struct ToSay {
     pub(crate) heartbeats: u64,
     pub(crate) entries: u64,
     pub(crate) reads: u64,
+    pub(crate) elections: u64,
 }
 
 /// Checks a run in which nothing was lost and nobody failed.
 pub(crate) fn check_budget(said: Said, to_say: ToSay) -> Verdict {
-    let ToSay { members, heartbeats, entries, reads } = to_say;
+    let ToSay { members, heartbeats, entries, reads, elections } = to_say;
     let followers = members - 1;
     // Each entry once to each follower.
     require(CALM, said.entries <= followers * entries, || {
@@ -61,8 +62,8 @@ pub(crate) fn check_budget(said: Said, to_say: ToSay) -> Verdict {
         )
     })?;
     // A heartbeat or a round for reads is a message and its answer; an entry an append, its answer and word of the
-    // commitment. A follower passes a client's request on, and may be told something. One election comes before.
-    let to_each = 2 * heartbeats + 3 * entries + 2 * reads + 8;
+    // commitment. A follower passes a client's request on, and may be told something. An election is two votes.
+    let to_each = 2 * heartbeats + 3 * entries + 2 * reads + 8 * elections;
     let budget = followers * to_each + 2 * (entries + reads);
     require(CALM, said.messages <= budget, || {
         format!(
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_said_twice_is_seen() {
-        let to_say = ToSay { members: 3, heartbeats: 10, entries: 5, reads: 2 };
+        let to_say = ToSay { members: 3, heartbeats: 10, entries: 5, reads: 2, elections: 1 };
         check_budget(Said { messages: 100, entries: 10 }, to_say).unwrap();
         assert_eq!(check_budget(Said { messages: 100, entries: 11 }, to_say).unwrap_err().judge, CALM);
         assert!(check_budget(Said { messages: 200, entries: 10 }, to_say).is_err());
