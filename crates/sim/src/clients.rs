@@ -10,6 +10,8 @@ use crate::random::{CERTAIN_PPM, Random};
 
 /// How likely a client sends again what was certainly not done.
 const AGAIN_PPM: u32 = CERTAIN_PPM / 2;
+/// A probe asks again after no longer than this.
+const PROBE_AGAIN_US: u64 = 20_000;
 
 /// What a client waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,7 +188,9 @@ impl Clients {
             }
             Answer::Unknown => self.unknown += 1,
         }
-        Some(think_us)
+        // Whether anybody answers must not hang on when it is asked.
+        let is_probe = matches!(self.each[client].purpose, Purpose::ProbeWrite | Purpose::ProbeRead);
+        Some(if is_probe { think_us.min(PROBE_AGAIN_US) } else { think_us })
     }
 
     fn choose_member_for_again(&mut self, client: usize) {
@@ -196,9 +200,9 @@ impl Clients {
         }
     }
 
-    /// Whether nobody waits for anything.
-    pub(crate) fn are_idle(&self) -> bool {
-        self.each.iter().all(|client| client.waiting == Waiting::Idle)
+    /// Whether nobody waits for any of these members.
+    pub(crate) fn are_idle(&self, members: &[usize]) -> bool {
+        self.each.iter().all(|client| client.waiting == Waiting::Idle || !members.contains(&client.member))
     }
 }
 

@@ -279,7 +279,10 @@ impl World {
         self.await_that(CONVERGENCE, patience_us, &all, World::is_settled)?;
         let probes = self.send_probes(&self.committed_members());
         self.await_that(CONVERGENCE, patience_us, &all, |world| {
-            probes.iter().all(|&probe| world.is_done(probe)) && world.is_at_rest()
+            // What was asked for earlier may still have removed somebody.
+            let members = world.committed_members();
+            let is_gone = |probe: usize| !members.contains(&world.clients.each[probe].member);
+            probes.iter().all(|&probe| world.is_done(probe) || is_gone(probe)) && world.is_at_rest()
         })?;
         for member in self.committed_members() {
             let Member { id, process, .. } = &self.members[member];
@@ -316,7 +319,7 @@ impl World {
     /// Whether all members have applied all that is committed, and nobody waits for anything.
     fn is_at_rest(&self) -> bool {
         let last = self.judges.last_committed();
-        self.clients.are_idle()
+        self.clients.are_idle(&self.committed_members())
             && self.is_settled()
             && self.committed_members().iter().all(|&member| {
                 self.members[member].process.as_ref().is_some_and(|process| {

@@ -125,7 +125,8 @@ impl NetworkPlan {
     }
 
     fn is_quiet(&self) -> bool {
-        self.loss_ppm == 0 && self.tail_ppm == 0 && self.mean_extra_delay_us <= MILLISECOND_US
+        let is_faithful = self.loss_ppm == 0 && self.duplication_ppm == 0 && self.in_order;
+        is_faithful && self.tail_ppm == 0 && self.mean_extra_delay_us <= MILLISECOND_US
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) struct ToSay {
 pub(crate) fn check_budget(said: Said, to_say: ToSay) -> Verdict {
     let ToSay { members, heartbeats, entries, reads, elections } = to_say;
     let followers = members - 1;
-    // Each entry once to each follower.
-    require(CALM, said.entries <= followers * entries, || {
+    // Each entry once to each follower, and once more what a leader began with when it was elected.
+    require(CALM, said.entries <= followers * (entries + elections), || {
         format!(
             "nothing was lost, and {} entries were sent for {entries} and {followers} followers",
             said.entries
@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn what_is_said_twice_is_seen() {
         let to_say = ToSay { members: 3, heartbeats: 10, entries: 5, reads: 2, elections: 1 };
-        check_budget(Said { messages: 100, entries: 10 }, to_say).unwrap();
-        assert_eq!(check_budget(Said { messages: 100, entries: 11 }, to_say).unwrap_err().judge, CALM);
+        check_budget(Said { messages: 100, entries: 12 }, to_say).unwrap();
+        assert_eq!(check_budget(Said { messages: 100, entries: 13 }, to_say).unwrap_err().judge, CALM);
         assert!(check_budget(Said { messages: 200, entries: 10 }, to_say).is_err());
     }
 }
