@@ -2,9 +2,7 @@
 //! everything on the way.
 
 use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
-use tenure_replica::{
-    CheckpointDone, CheckpointJob, Job, LogJob, PeerMessage, RecoveryError, Reply, RequestId,
-};
+use tenure_replica::{Job, PeerMessage, Reply, RequestId};
 use tenure_store::Command;
 
 use crate::action::OperationId;
@@ -12,17 +10,11 @@ use crate::coverage::Mark;
 use crate::event::{Event, Input};
 use crate::judges::resources::{self, Queued};
 use crate::judges::{Answer, Judges, Verdict, require};
-use crate::member::{Asker, Doom, Process, number_of};
+use crate::member::{Asker, Process, number_of};
 use crate::network::Fate;
-use crate::plan::DiskPlan;
-use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
-/// A job of a worker that needs no disk takes no longer than this.
-const MAX_CPU_US: u64 = 50;
-/// The next segment of a log is prepared in pieces of this size.
-const PREPARE_BYTES: u64 = 16 << 10;
 /// After this a client learns that nobody listens.
 const REFUSED_US: u64 = 100;
 
@@ -176,7 +168,10 @@ impl World {
                 Ok(())
             }
             Job::Reply { request, reply } => self.on_reply(member, request, reply),
-            Job::Event(event) => self.on_raft_event(member, &event),
+            Job::Event(event) => {
+                self.process(member).note(&event);
+                self.on_raft_event(member, &event)
+            }
         }
     }
 
@@ -264,15 +259,6 @@ impl World {
             [53, member as u64, node.current_term().0, node.log().commit_index().0],
             format_args!("{} {event}", it.id),
         );
-        let hands_over = match event {
-            RaftEvent::TransferStarted { .. } => true,
-            RaftEvent::TransferAborted { .. } | RaftEvent::BecameFollower { .. } => false,
-            _ => process.hands_over,
-        };
-        self.process(member).hands_over = hands_over;
-        let it = &self.members[member];
-        let Some(process) = &it.process else { return Ok(()) };
-        let node = process.replica.node();
         match event {
             RaftEvent::BecameLeader { term, .. } => {
                 self.judges.on_leader(node, *term, &process.in_force)?;
@@ -283,10 +269,8 @@ impl World {
                 Ok(())
             }
             RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit, &process.in_force),
-            RaftEvent::ConfigurationChanged { configuration } => {
-                let is_leader = node.role() == RoleKind::Leader;
-                self.process(member).in_force = configuration.clone();
-                if is_leader {
+            RaftEvent::ConfigurationChanged { .. } => {
+                if node.role() == RoleKind::Leader {
                     self.lie_in_wait(member);
                 }
                 Ok(())
@@ -338,183 +322,6 @@ impl World {
         if process.timer_at_us.is_none_or(|set_us| at_us < set_us) {
             process.timer_at_us = Some(at_us);
             self.queue.add(at_us, Event::To { member, start: it.start, input: Input::Timer });
-        }
-    }
-
-    // ---- The log's worker ---------------------------------------------------------------------------
-
-    fn start_log_job(&mut self, member: usize) -> Verdict {
-        let it = &mut self.members[member];
-        let Some(process) = it.process.as_mut().filter(|process| process.log_running.is_none()) else {
-            return Ok(());
-        };
-        let Some(job) = process.log_jobs.pop_front() else { return Ok(()) };
-        self.judges.on_log_begin(it.id, &job)?;
-        let takes_us = match &job {
-            LogJob::Write { .. } | LogJob::Reset { .. } => sync_us(&self.plan.disks, &mut self.random),
-            LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
-        };
-        if let LogJob::Read { .. } = job {
-            self.coverage.reach(Mark::EntriesLoaded);
-        }
-        self.trace.line(
-            self.now_us,
-            Detail::Full,
-            [54, member as u64, takes_us],
-            format_args!("{} log begins {}, for {takes_us} us", it.id, ShownLogJob(&job)),
-        );
-        match process.log.begin(job) {
-            Ok(begun) => {
-                process.log_running = Some(begun);
-                let start = it.start;
-                if let Some(Doom::BeforeSync(crash)) = it.doom {
-                    self.coverage.reach(Mark::CrashedMidJob);
-                    let in_us = self.random.below(takes_us);
-                    self.add_in(in_us, Event::Crash { member, start, crash });
-                }
-                self.add_in(takes_us, Event::To { member, start, input: Input::LogDone });
-                Ok(())
-            }
-            Err(error) => self.on_disk_failed(member, &RecoveryError::Log(error)),
-        }
-    }
-
-    fn on_log_done(&mut self, member: usize) -> Verdict {
-        let it = &mut self.members[member];
-        let Some(process) = &mut it.process else { return Ok(()) };
-        let begun = process.log_running.take().expect("a job was running");
-        match process.log.finish(begun) {
-            Ok(done) => {
-                self.judges.on_log_done(it.id)?;
-                process.replica.on_log_done(it.clock.shows(self.now_us), done);
-                let id = it.id;
-                self.trace.line(
-                    self.now_us,
-                    Detail::Full,
-                    [55, member as u64],
-                    format_args!("{id} log is done"),
-                );
-            }
-            Err(error) => return self.on_disk_failed(member, &RecoveryError::Log(error)),
-        }
-        let is_idle = process.log_jobs.is_empty();
-        if is_idle && let Err(error) = process.log.prepare(PREPARE_BYTES) {
-            return self.on_disk_failed(member, &RecoveryError::Log(error));
-        }
-        self.wake(member)
-    }
-
-    // ---- The checkpoints' worker --------------------------------------------------------------------
-
-    fn start_checkpoint_job(&mut self, member: usize) -> Verdict {
-        let it = &mut self.members[member];
-        let Some(process) = it.process.as_mut().filter(|process| process.checkpoint_running.is_none()) else {
-            return Ok(());
-        };
-        let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
-        if let CheckpointJob::Take { state, snapshot } = &job {
-            self.judges.on_snapshot(it.id, snapshot)?;
-            self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
-            self.coverage.reach(Mark::CheckpointTaken);
-        }
-        let lurks = match &job {
-            CheckpointJob::Install { .. } => true,
-            CheckpointJob::Store { .. } => self.nemesis.random.chance(CERTAIN_PPM / 16),
-            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } => false,
-        };
-        if lurks {
-            // Whom the snapshot is from, or for.
-            let hit = self.leader().filter(|_| self.nemesis.random.chance(CERTAIN_PPM / 2)).unwrap_or(member);
-            self.lie_in_wait(hit);
-        }
-        let it = &mut self.members[member];
-        let Some(process) = &mut it.process else { return Ok(()) };
-        let takes_us = match &job {
-            CheckpointJob::Take { .. } | CheckpointJob::Install { .. } => {
-                3 * sync_us(&self.plan.disks, &mut self.random)
-            }
-            CheckpointJob::Store { .. } if lurks => sync_us(&self.plan.disks, &mut self.random),
-            CheckpointJob::Load { .. } | CheckpointJob::Store { .. } => self.random.below(MAX_CPU_US),
-        };
-        self.trace.line(
-            self.now_us,
-            Detail::Full,
-            [56, member as u64, takes_us],
-            format_args!("{} checkpoints begin {}, for {takes_us} us", it.id, ShownCheckpointJob(&job)),
-        );
-        match process.checkpoints.run(job) {
-            Ok(done) => {
-                match &done {
-                    CheckpointDone::Installed { last_included, store } => {
-                        self.judges.on_checkpoint(it.id, last_included.index.0, store.state_hash())?;
-                    }
-                    CheckpointDone::Taken { segments, written_bytes, .. } => {
-                        self.checkpoint_bytes += written_bytes;
-                        if *segments > 1 {
-                            self.coverage.reach(Mark::CheckpointExtended);
-                        }
-                    }
-                    CheckpointDone::Loaded { .. }
-                    | CheckpointDone::Unavailable { .. }
-                    | CheckpointDone::Stored { .. }
-                    | CheckpointDone::Damaged { .. } => {}
-                }
-                // Nothing turns bits over on the way: what arrives is what a member has written.
-                let is_damaged = matches!(done, CheckpointDone::Damaged { .. });
-                require("recovery", !is_damaged, || {
-                    format!("{} is sent what is no checkpoint: {done:?}", it.id)
-                })?;
-                process.checkpoint_running = Some(done);
-                let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
-                self.add_in(takes_us, event);
-                Ok(())
-            }
-            Err(error) => self.on_disk_failed(member, &RecoveryError::Checkpoint(error)),
-        }
-    }
-}
-
-/// How long a sync takes: now and then a disk stalls.
-fn sync_us(disks: &DiskPlan, random: &mut Random) -> u64 {
-    let mean_us = if random.chance(disks.stall_ppm) { disks.mean_stall_us } else { disks.mean_sync_us };
-    random.exponential(mean_us)
-}
-
-struct ShownLogJob<'a>(&'a LogJob);
-
-impl std::fmt::Display for ShownLogJob<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            LogJob::Write { hard_state, entries, token } => {
-                write!(f, "write {token}")?;
-                if let Some(hard_state) = hard_state {
-                    write!(f, " {hard_state}")?;
-                }
-                for entry in entries {
-                    write!(f, " {}", entry.id)?;
-                }
-                Ok(())
-            }
-            LogJob::Read { to, first, last, .. } => write!(f, "read {first}..={last} for {to}"),
-            LogJob::Compact { through } => write!(f, "compact through {through}"),
-            LogJob::Reset { start } => write!(f, "reset to {start}"),
-        }
-    }
-}
-
-struct ShownCheckpointJob<'a>(&'a CheckpointJob);
-
-impl std::fmt::Display for ShownCheckpointJob<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            CheckpointJob::Take { snapshot, .. } => write!(f, "take {}", snapshot.last_included),
-            CheckpointJob::Load { to, last_included, offset, .. } => {
-                write!(f, "load {last_included} at {offset} for {to}")
-            }
-            CheckpointJob::Store { snapshot, offset, data } => {
-                write!(f, "store {} at {offset} +{}", snapshot.last_included, data.len())
-            }
-            CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
         }
     }
 }

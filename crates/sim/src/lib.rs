@@ -34,6 +34,7 @@ mod network;
 mod operator;
 mod run;
 mod shrink;
+mod workers;
 mod world;
 
 mod judges;

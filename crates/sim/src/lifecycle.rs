@@ -181,6 +181,10 @@ impl World {
         let target = self.nemesis.random.chance(700_000).then(|| self.members[target].id);
         let it = &mut self.members[member];
         let Some(process) = it.process.as_mut().filter(|_| it.held.is_none()) else { return Ok(()) };
+        if self.plan.is_calm() && process.hands_over {
+            // Who changes its mind in the midst of it is not calm.
+            return Ok(());
+        }
         // Refused when it is too late: then there is nothing to see.
         let _ = process.replica.transfer_leadership(it.clock.shows(self.now_us), target);
         self.wake(member)

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tenure_raft::invariants::{self, Summary};
-use tenure_raft::{Configuration, EntryId, HardState, Index, NodeId, Term};
+use tenure_raft::{Configuration, EntryId, Event as RaftEvent, HardState, Index, NodeId, Term};
 use tenure_replica::record::from_record;
 use tenure_replica::{
     Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker, RecoveryError,
@@ -170,6 +170,25 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Takes down what an event says of the member.
+    pub(crate) fn note(&mut self, event: &RaftEvent) {
+        match event {
+            RaftEvent::ConfigurationChanged { configuration } => self.in_force = configuration.clone(),
+            RaftEvent::TransferStarted { .. } => self.hands_over = true,
+            RaftEvent::TransferAborted { .. } | RaftEvent::BecameFollower { .. } => self.hands_over = false,
+            RaftEvent::BecameLeader { .. }
+            | RaftEvent::BecamePreCandidate { .. }
+            | RaftEvent::BecameCandidate { .. }
+            | RaftEvent::SteppedDown { .. }
+            | RaftEvent::VoteGranted { .. }
+            | RaftEvent::VoteRefused { .. }
+            | RaftEvent::CommitAdvanced { .. }
+            | RaftEvent::AppendRejected { .. }
+            | RaftEvent::Truncated { .. }
+            | RaftEvent::SnapshotInstalled { .. } => {}
+        }
+    }
+
     /// Whether a worker has something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.log_running.is_some()

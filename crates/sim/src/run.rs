@@ -140,14 +140,17 @@ impl World {
         Ok(())
     }
 
-    /// Where nothing goes wrong, nobody campaigns but once (SOURCES E7, E10), and nothing is said twice.
+    /// Where nothing goes wrong, nobody campaigns but once (SOURCES E7, E10) and when leadership is handed over (L4),
+    /// everybody is answered, and nothing is said twice.
     fn check_calm(&self) -> Verdict {
         if !self.plan.is_calm() {
             return Ok(());
         }
         let (elections, transfers) =
             (self.coverage.count(Mark::Elected), self.coverage.count(Mark::TransferStarted));
-        require(CALM, elections == 1 + transfers, || {
+        let hands_over = self.members.iter().any(|it| it.process.as_ref().is_some_and(|it| it.hands_over));
+        let is_in_time = elections == 1 + transfers || (hands_over && elections == transfers);
+        require(CALM, is_in_time, || {
             format!("nothing went wrong, and there were {elections} elections and {transfers} transfers")
         })?;
         let unknown = self.coverage.count(Mark::Unknown);

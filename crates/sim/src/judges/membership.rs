@@ -4,7 +4,9 @@
 //! From the committed log alone it can be seen that consecutive configurations have majorities that meet:
 //! C-old, C-old,new with the very same old voters, C-new with the very same new ones.
 
-use tenure_raft::{Configuration, EntryId, Index, Node, NodeId, Payload, Snapshot, Voters};
+use tenure_raft::{
+    Configuration, Entry, EntryId, Envelope, Index, Message, Node, NodeId, Payload, Snapshot, Voters,
+};
 
 use super::log_matching::LogMatching;
 use super::{Verdict, require};
@@ -31,16 +33,21 @@ impl Membership {
         Membership { history: vec![(Index(0), first.clone())], newest: first, ids_are_used_once }
     }
 
-    /// A leader begins a change: it has committed an entry of its own term before (Ongaro, raft-dev, 10 July
-    /// 2015, "bug in single-server membership changes"; SOURCES C1).
-    pub(crate) fn on_begun(
-        leader: NodeId,
-        id: EntryId,
-        first_of_term: Option<Index>,
-        committed: Index,
-    ) -> Verdict {
-        require(JUDGE, first_of_term.is_some_and(|first| first <= committed), || {
-            format!("{leader} begins a change at {id}, and no entry of its term is committed")
+    /// A leader begins a change only when it has committed an entry of its own term, `first_of_term` or a later one
+    /// (Ongaro, raft-dev, 10 July 2015, "bug in single-server membership changes"; SOURCES C1). To end a change whose
+    /// beginning is committed is no beginning.
+    pub(crate) fn on_send(envelope: &Envelope, first_of_term: Option<Index>, committed: Index) -> Verdict {
+        let Message::AppendEntries { slice, .. } = &envelope.message else { return Ok(()) };
+        let begins = |entry: &&Entry| {
+            let is_joint =
+                matches!(&entry.payload, Payload::Configuration(configuration) if configuration.is_joint());
+            is_joint && entry.id.term == envelope.term
+        };
+        let is_in_time = first_of_term.is_some_and(|first| first <= committed);
+        let early = slice.entries().iter().find(begins).filter(|_| !is_in_time);
+        require(JUDGE, early.is_none(), || {
+            let id = early.map(|entry| entry.id).unwrap_or_default();
+            format!("{} begins a change at {id}, and no entry of its term is committed", envelope.from)
         })
     }
 
@@ -148,7 +155,7 @@ fn quorums_meet(voters: &Voters) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::Term;
+    use tenure_raft::{LogSlice, Term};
 
     use super::*;
 
@@ -210,8 +217,17 @@ mod tests {
 
     #[test]
     fn a_change_before_its_time_is_seen() {
-        let (leader, id) = (NodeId::new(1).unwrap(), EntryId::new(Index(7), Term(3)));
-        Membership::on_begun(leader, id, Some(Index(5)), Index(5)).unwrap();
-        assert_eq!(Membership::on_begun(leader, id, Some(Index(5)), Index(4)).unwrap_err().judge, JUDGE);
+        let [leader, follower] = [1, 2].map(|id| NodeId::new(id).unwrap());
+        let sent = |configuration: Configuration, committed: u64| {
+            let id = EntryId::new(Index(7), Term(3));
+            let entry = Entry { id, payload: Payload::Configuration(configuration) };
+            let slice = LogSlice::parse(EntryId::new(Index(6), Term(3)), vec![entry]).unwrap();
+            let message = Message::AppendEntries { slice, leader_commit: Index(committed) };
+            let envelope = Envelope { from: leader, to: follower, term: Term(3), message };
+            Membership::on_send(&envelope, Some(Index(5)), Index(committed))
+        };
+        sent(joint(&[1], &[1, 2]), 5).unwrap();
+        assert_eq!(sent(joint(&[1], &[1, 2]), 4).unwrap_err().judge, JUDGE);
+        sent(plain(&[1]), 4).unwrap();
     }
 }

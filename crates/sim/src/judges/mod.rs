@@ -25,8 +25,7 @@ mod votes;
 use std::fmt;
 
 use tenure_raft::{
-    Configuration, EntryId, Envelope, Index, Message, Node, NodeId, Payload, RoleKind,
-    Snapshot as RaftSnapshot, Term,
+    Configuration, EntryId, Envelope, Index, Node, NodeId, RoleKind, Snapshot as RaftSnapshot, Term,
 };
 use tenure_replica::{LogJob, PeerMessage};
 use tenure_store::StateHash;
@@ -108,16 +107,7 @@ impl Judges {
         self.votes.on_send(envelope)?;
         self.log_matching.on_send(envelope)?;
         let Judges { durability, leader_logs, log_matching, committed, agreement, reads, .. } = self;
-        if let Message::AppendEntries { slice, .. } = &envelope.message {
-            // To end a change whose beginning is committed is no beginning.
-            let begins =
-                |payload: &Payload| matches!(payload, Payload::Configuration(next) if next.is_joint());
-            let own = slice.entries().iter().filter(|entry| entry.id.term == envelope.term);
-            for entry in own.filter(|entry| begins(&entry.payload)) {
-                let first_of_term = leader_logs.first_of(envelope.term);
-                Membership::on_begun(from, entry.id, first_of_term, committed.last_index())?;
-            }
-        }
+        Membership::on_send(envelope, leader_logs.first_of(envelope.term), committed.last_index())?;
         let disk = durability.shadow(from);
         externalization::check(disk, envelope, |index| {
             leader_logs.term_at(log_matching, envelope.term, index)

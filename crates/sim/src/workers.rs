@@ -1,0 +1,210 @@
+//! The workers of a member, log and checkpoints: each does one job at a time, which takes its time.
+
+use tenure_replica::{CheckpointDone, CheckpointJob, LogJob, RecoveryError};
+
+use crate::coverage::Mark;
+use crate::event::{Event, Input};
+use crate::judges::{Verdict, require};
+use crate::member::Doom;
+use crate::plan::DiskPlan;
+use crate::random::{CERTAIN_PPM, Random};
+use crate::trace::Detail;
+use crate::world::World;
+
+/// A job of a worker that needs no disk takes no longer than this.
+const MAX_CPU_US: u64 = 50;
+/// The next segment of a log is prepared in pieces of this size.
+const PREPARE_BYTES: u64 = 16 << 10;
+
+impl World {
+    // ---- The log's worker ---------------------------------------------------------------------------
+
+    pub(crate) fn start_log_job(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|process| process.log_running.is_none()) else {
+            return Ok(());
+        };
+        let Some(job) = process.log_jobs.pop_front() else { return Ok(()) };
+        self.judges.on_log_begin(it.id, &job)?;
+        let takes_us = match &job {
+            LogJob::Write { .. } | LogJob::Reset { .. } => sync_us(&self.plan.disks, &mut self.random),
+            LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
+        };
+        if let LogJob::Read { .. } = job {
+            self.coverage.reach(Mark::EntriesLoaded);
+        }
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [54, member as u64, takes_us],
+            format_args!("{} log begins {}, for {takes_us} us", it.id, ShownLogJob(&job)),
+        );
+        match process.log.begin(job) {
+            Ok(begun) => {
+                process.log_running = Some(begun);
+                let start = it.start;
+                if let Some(Doom::BeforeSync(crash)) = it.doom {
+                    self.coverage.reach(Mark::CrashedMidJob);
+                    let in_us = self.random.below(takes_us);
+                    self.add_in(in_us, Event::Crash { member, start, crash });
+                }
+                self.add_in(takes_us, Event::To { member, start, input: Input::LogDone });
+                Ok(())
+            }
+            Err(error) => self.on_disk_failed(member, &RecoveryError::Log(error)),
+        }
+    }
+
+    pub(crate) fn on_log_done(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let begun = process.log_running.take().expect("a job was running");
+        match process.log.finish(begun) {
+            Ok(done) => {
+                self.judges.on_log_done(it.id)?;
+                process.replica.on_log_done(it.clock.shows(self.now_us), done);
+                let id = it.id;
+                self.trace.line(
+                    self.now_us,
+                    Detail::Full,
+                    [55, member as u64],
+                    format_args!("{id} log is done"),
+                );
+            }
+            Err(error) => return self.on_disk_failed(member, &RecoveryError::Log(error)),
+        }
+        let is_idle = process.log_jobs.is_empty();
+        if is_idle && let Err(error) = process.log.prepare(PREPARE_BYTES) {
+            return self.on_disk_failed(member, &RecoveryError::Log(error));
+        }
+        self.wake(member)
+    }
+
+    // ---- The checkpoints' worker --------------------------------------------------------------------
+
+    pub(crate) fn start_checkpoint_job(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = it.process.as_mut().filter(|process| process.checkpoint_running.is_none()) else {
+            return Ok(());
+        };
+        let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
+        if let CheckpointJob::Take { state, snapshot } = &job {
+            self.judges.on_snapshot(it.id, snapshot)?;
+            self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
+            self.coverage.reach(Mark::CheckpointTaken);
+        }
+        let takes_us = self.lie_in_wait_at(member, &job);
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        self.trace.line(
+            self.now_us,
+            Detail::Full,
+            [56, member as u64, takes_us],
+            format_args!("{} checkpoints begin {}, for {takes_us} us", it.id, ShownCheckpointJob(&job)),
+        );
+        match process.checkpoints.run(job) {
+            Ok(done) => {
+                process.checkpoint_running = Some(done);
+                let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
+                self.add_in(takes_us, event);
+                self.look_at_checkpoint(member)
+            }
+            Err(error) => self.on_disk_failed(member, &RecoveryError::Checkpoint(error)),
+        }
+    }
+
+    /// Somebody may be hit in the midst of the job that a member begins. Answers how long the job takes: now and then
+    /// a disk stalls under it.
+    fn lie_in_wait_at(&mut self, member: usize, job: &CheckpointJob) -> u64 {
+        let lurks = match job {
+            CheckpointJob::Install { .. } => true,
+            CheckpointJob::Store { .. } => self.nemesis.random.chance(CERTAIN_PPM / 16),
+            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } => false,
+        };
+        if lurks {
+            // Whom the snapshot is from, or for.
+            let hit = self.leader().filter(|_| self.nemesis.random.chance(CERTAIN_PPM / 2)).unwrap_or(member);
+            self.lie_in_wait(hit);
+        }
+        match job {
+            CheckpointJob::Take { .. } | CheckpointJob::Install { .. } => {
+                3 * sync_us(&self.plan.disks, &mut self.random)
+            }
+            CheckpointJob::Store { .. } if lurks => sync_us(&self.plan.disks, &mut self.random),
+            CheckpointJob::Load { .. } | CheckpointJob::Store { .. } => self.random.below(MAX_CPU_US),
+        }
+    }
+
+    /// What a job has brought about.
+    fn look_at_checkpoint(&mut self, member: usize) -> Verdict {
+        let it = &self.members[member];
+        let done = it.process.as_ref().and_then(|process| process.checkpoint_running.as_ref());
+        match done {
+            Some(CheckpointDone::Installed { last_included, store }) => {
+                self.judges.on_checkpoint(it.id, last_included.index.0, store.state_hash())
+            }
+            Some(CheckpointDone::Taken { segments, written_bytes, .. }) => {
+                self.checkpoint_bytes += written_bytes;
+                if *segments > 1 {
+                    self.coverage.reach(Mark::CheckpointExtended);
+                }
+                Ok(())
+            }
+            // Nothing turns bits over on the way: what arrives is what a member has written.
+            Some(CheckpointDone::Damaged { last_included }) => require("recovery", false, || {
+                format!("what {} is sent as {last_included} is no checkpoint", it.id)
+            }),
+            None
+            | Some(
+                CheckpointDone::Loaded { .. }
+                | CheckpointDone::Unavailable { .. }
+                | CheckpointDone::Stored { .. },
+            ) => Ok(()),
+        }
+    }
+}
+
+/// How long a sync takes: now and then a disk stalls.
+fn sync_us(disks: &DiskPlan, random: &mut Random) -> u64 {
+    let mean_us = if random.chance(disks.stall_ppm) { disks.mean_stall_us } else { disks.mean_sync_us };
+    random.exponential(mean_us)
+}
+
+struct ShownLogJob<'a>(&'a LogJob);
+
+impl std::fmt::Display for ShownLogJob<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            LogJob::Write { hard_state, entries, token } => {
+                write!(f, "write {token}")?;
+                if let Some(hard_state) = hard_state {
+                    write!(f, " {hard_state}")?;
+                }
+                for entry in entries {
+                    write!(f, " {}", entry.id)?;
+                }
+                Ok(())
+            }
+            LogJob::Read { to, first, last, .. } => write!(f, "read {first}..={last} for {to}"),
+            LogJob::Compact { through } => write!(f, "compact through {through}"),
+            LogJob::Reset { start } => write!(f, "reset to {start}"),
+        }
+    }
+}
+
+struct ShownCheckpointJob<'a>(&'a CheckpointJob);
+
+impl std::fmt::Display for ShownCheckpointJob<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            CheckpointJob::Take { snapshot, .. } => write!(f, "take {}", snapshot.last_included),
+            CheckpointJob::Load { to, last_included, offset, .. } => {
+                write!(f, "load {last_included} at {offset} for {to}")
+            }
+            CheckpointJob::Store { snapshot, offset, data } => {
+                write!(f, "store {} at {offset} +{}", snapshot.last_included, data.len())
+            }
+            CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
+        }
+    }
+}
