@@ -15,6 +15,8 @@ mod disk;
 mod notation;
 #[path = "common/transcript_rig.rs"]
 mod rig;
+#[path = "common/transcript_runner.rs"]
+mod runner;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
 
@@ -25,7 +27,7 @@ macro_rules! transcripts {
             #[test]
             fn $name() {
                 let path = format!("{SCRIPTS}/{}", stringify!($name));
-                goldenscript::run(&mut commands::Runner::default(), path).expect("the script runs");
+                goldenscript::run(&mut runner::Runner::default(), path).expect("the script runs");
             }
         )*
 
