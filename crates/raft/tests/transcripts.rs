@@ -63,6 +63,7 @@ transcripts! {
     a_hole_behind_a_filled_one_is_filled_too
     a_hole_larger_than_an_append_is_filled_piece_by_piece
     a_hole_that_was_compacted_meanwhile_is_not_filled
+    a_hole_ends_where_the_stream_has_come_to
     a_joint_configuration_needs_both_halves
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
@@ -86,6 +87,7 @@ transcripts! {
     a_server_outside_its_own_configuration_may_have_to_lead
     a_server_that_does_not_hear_the_leader_disturbs_nobody
     a_snapshot_arrives_in_chunks
+    a_slow_disk_is_asked_for_one_chunk_at_a_time
     a_snapshot_begins_anew_with_another_leader
     a_snapshot_carries_its_configuration
     a_snapshot_does_not_cut_off_what_the_log_has_since_received

@@ -77,6 +77,11 @@ pub(crate) enum Command {
     Snapshot(u64),
     /// `compact 1`, `compact 1 5`: drops the log up to there.
     Compact(u64, Option<u64>),
+    /// `hold-chunks 1`: the chunks of a snapshot that it is to send wait for `load`.
+    #[command(name = "hold-chunks")]
+    HoldChunks(u64),
+    /// `load 1`: reads the next chunk, and it is sent.
+    Load(u64),
     /// `hold-snapshots 3`: the parts of a snapshot that arrive wait for `store`.
     #[command(name = "hold-snapshots")]
     HoldSnapshots(u64),

@@ -33,6 +33,9 @@ pub(crate) struct Server {
     /// The parts of snapshots that arrive wait for the script.
     pub(crate) snapshots_held: bool,
     pub(crate) arriving: VecDeque<Effect>,
+    /// The chunks of snapshots that it is to send wait for the script.
+    pub(crate) chunks_held: bool,
+    leaving: VecDeque<Effect>,
     incoming: Vec<u8>,
     starts: u64,
     pending: Pending<String>,
@@ -111,8 +114,9 @@ impl Rig {
         let server = self.server(id);
         assert!(server.node.take().is_some(), "{id} does not run");
         server.writes.clear();
-        (server.disk_held, server.snapshots_held) = (false, false);
+        (server.disk_held, server.snapshots_held, server.chunks_held) = (false, false, false);
         server.arriving.clear();
+        server.leaving.clear();
         server.incoming.clear();
         server.pending = Pending::default();
     }
@@ -246,8 +250,11 @@ impl Rig {
                 let entries = self.server(id).log().slice(first, last, max_bytes);
                 self.call(id, |node, now| node.on_entries_loaded(now, to, entries));
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
-                self.load_chunk(id, to, last_included, offset, max_bytes);
+            Effect::LoadSnapshotChunk { .. } => {
+                self.server(id).leaving.push_back(effect);
+                if !self.server(id).chunks_held {
+                    self.load_chunks(id, usize::MAX);
+                }
             }
             Effect::StoreSnapshotChunk { .. } | Effect::InstallSnapshot(_) => {
                 self.server(id).arriving.push_back(effect);
@@ -321,6 +328,23 @@ impl Rig {
         }
         let last = entries.last().expect("something is applied").id.index;
         self.call(id, |node, now| node.on_applied(now, last));
+    }
+
+    fn load_chunks(&mut self, id: NodeId, count: usize) {
+        for _ in 0..count {
+            let Some(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes }) =
+                self.server(id).leaving.pop_front()
+            else {
+                return;
+            };
+            self.load_chunk(id, to, last_included, offset, max_bytes);
+        }
+    }
+
+    /// Held chunks are read from the disk.
+    pub(crate) fn load(&mut self, id: NodeId, count: usize) {
+        self.load_chunks(id, count);
+        self.drain(id);
     }
 
     fn load_chunk(&mut self, id: NodeId, to: NodeId, last_included: EntryId, offset: u64, max_bytes: usize) {

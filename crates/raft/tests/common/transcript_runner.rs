@@ -79,6 +79,8 @@ impl Runner {
             Command::ReleaseDisk(id) => self.release_disk(node_id(*id)?),
             Command::Snapshot(id) => rig.take_snapshot(node_id(*id)?),
             Command::Compact(id, through) => rig.compact(node_id(*id)?, Index(through.unwrap_or(u64::MAX))),
+            Command::HoldChunks(id) => rig.server(node_id(*id)?).chunks_held = true,
+            Command::Load(id) => rig.load(node_id(*id)?, 1),
             Command::HoldSnapshots(id) => rig.server(node_id(*id)?).snapshots_held = true,
             Command::Store(id) => rig.store(node_id(*id)?, 1),
             Command::Damage(id) => self.damage(node_id(*id)?)?,
