@@ -77,7 +77,7 @@ pub(crate) enum ProgressState {
         last_included: EntryId,
         /// Where the next chunk begins.
         offset: u64,
-        /// When the chunk under way was asked for; none if the next one may be.
+        /// When the chunk under way was asked for, or sent; none if the next one may be.
         waiting_since: Option<Time>,
     },
 }

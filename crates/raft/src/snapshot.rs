@@ -83,11 +83,17 @@ impl Node {
         done: bool,
     ) {
         self.now = self.now.max(now);
+        let sent_at = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = false;
-        let ProgressState::Snapshot { last_included, offset: expected, .. } = &progress.state else { return };
+        let ProgressState::Snapshot { last_included, offset: expected, waiting_since } = &mut progress.state
+        else {
+            return;
+        };
         if *last_included == snapshot.last_included && *expected == offset {
+            // However long the disk took, the follower has had no time yet to answer.
+            *waiting_since = Some(sent_at);
             self.send(to, Message::InstallSnapshot { snapshot, offset, data, done });
         }
     }
