@@ -46,8 +46,9 @@ pub(crate) fn hash_kv(state: &State, revision: i64) -> Result<HashKv, Rejection>
 fn hash_records(state: &State, revision: i64) -> u32 {
     let compact_revision = state.compact_revision();
     let superseded = superseded_at(state, revision);
-    let below = state.records_below_compaction(0);
-    let records = below.iter().chain(state.changes_from(compact_revision));
+    let mut below: Vec<_> = state.records_below_compaction(0).collect();
+    below.sort_unstable_by_key(|record| record.revision);
+    let records = below.into_iter().chain(state.changes_from(compact_revision));
     let mut crc = crc32c::crc32c(KEY_BUCKET);
     let mut buffer = Vec::new();
     for record in records.take_while(|record| record.revision.main <= revision) {

@@ -244,18 +244,12 @@ impl State {
     }
 
     /// What the compaction has left of the time before it and after `since`: each key's newest put below the
-    /// compact revision, unless the key changed again at that revision itself. In order of revisions. Looks at
-    /// every present key, unless there is nothing between the two.
-    pub(crate) fn records_below_compaction(&self, since: i64) -> Vec<Arc<Record>> {
+    /// compact revision, unless the key changed again at that revision itself. In no order. Looks at every present
+    /// key, unless there is nothing between the two.
+    pub(crate) fn records_below_compaction(&self, since: i64) -> impl Iterator<Item = &Arc<Record>> {
         let between = since + 1..self.compact_revision;
-        if between.is_empty() {
-            return Vec::new();
-        }
-        let both = self.bases.values().chain(self.live.values());
-        let mut records: Vec<_> =
-            both.filter(|record| between.contains(&record.revision.main)).cloned().collect();
-        records.sort_unstable_by_key(|record| record.revision);
-        records
+        let both = (!between.is_empty()).then(|| self.bases.values().chain(self.live.values()));
+        both.into_iter().flatten().filter(move |record| between.contains(&record.revision.main))
     }
 
     pub(crate) fn buried(&self) -> &Buried {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::record::{Change, Record, Revision};
 use crate::state::State;
 
@@ -9,16 +11,18 @@ use crate::state::State;
 pub(crate) const RECORD_BYTES: u64 = 16;
 
 /// The records of a part above `since` that lie below the compact revision, in order: puts that are still seen,
-/// and deletes that are not, of keys that an earlier part may hold. The whole state, at `since` 0, has nothing
-/// before it that had to be deleted.
+/// and deletes that are not, of keys that an earlier part may hold.
 pub(super) fn below_compaction(state: &State, since: i64) -> Vec<Arc<Record>> {
-    let mut records = state.records_below_compaction(since);
-    if since > 0 {
-        let buried = state.buried().after(since);
-        records.extend(buried.map(|(&place, key)| Record::new(place, key.clone(), Change::Delete, None)));
-        records.sort_unstable_by_key(|record| record.revision);
-    }
+    let deletes = deletes_below_compaction(state, since)
+        .map(|(&place, key)| Record::new(place, key.clone(), Change::Delete, None));
+    let mut records: Vec<_> = state.records_below_compaction(since).cloned().chain(deletes).collect();
+    records.sort_unstable_by_key(|record| record.revision);
     records
+}
+
+/// The whole state, at `since` 0, has nothing before it that had to be deleted.
+fn deletes_below_compaction(state: &State, since: i64) -> impl Iterator<Item = (&Revision, &Bytes)> {
+    (since > 0).then(|| state.buried().after(since)).into_iter().flatten()
 }
 
 /// Where the history of a part above `since` begins.
@@ -28,15 +32,16 @@ pub(super) fn history_start(state: &State, since: i64) -> Revision {
 
 /// About how many bytes the records of a part above `since` take.
 pub(crate) fn size_bytes(state: &State, since: i64) -> u64 {
-    let below = below_compaction(state, since);
     let history = state.changes_from(history_start(state, since).main);
-    below.iter().chain(history).map(encoded_bytes).sum()
+    let records = state.records_below_compaction(since).chain(history);
+    let records = records.map(|record| match &record.change {
+        Change::Put { value, .. } => encoded_bytes(&record.key, value),
+        Change::Delete => encoded_bytes(&record.key, b""),
+    });
+    let deletes = deletes_below_compaction(state, since).map(|(_, key)| encoded_bytes(key, b""));
+    records.chain(deletes).sum()
 }
 
-fn encoded_bytes(record: &Arc<Record>) -> u64 {
-    let value_bytes = match &record.change {
-        Change::Put { value, .. } => value.len(),
-        Change::Delete => 0,
-    };
-    (record.key.len() + value_bytes) as u64 + RECORD_BYTES
+fn encoded_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64 + RECORD_BYTES
 }
