@@ -4,7 +4,7 @@
 mod common;
 
 use common::arbitrary::command;
-use common::{checkpoint, restore};
+use common::{assert_notices_every_flipped_bit, checkpoint, restore};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -269,14 +269,7 @@ fn three_parts() -> [Vec<u8>; 3] {
 
 #[test]
 fn every_flipped_bit_of_any_part_is_noticed() {
-    let bytes = three_parts().concat();
-    for at in 0..bytes.len() {
-        for bit in 0..8 {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1 << bit;
-            assert!(restore(&damaged).is_err(), "bit {bit} of byte {at}");
-        }
-    }
+    assert_notices_every_flipped_bit(three_parts().concat());
 }
 
 /// Where a part ends, what came so far is a state; that it is an older one its applied index tells.

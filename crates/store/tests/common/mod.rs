@@ -95,3 +95,14 @@ pub(crate) fn restore(bytes: &[u8]) -> Result<Store, tenure_store::checkpoint::C
     reader.push(bytes)?;
     reader.finish()
 }
+
+/// A checkpoint with any one bit turned over is refused.
+pub(crate) fn assert_notices_every_flipped_bit(mut bytes: Vec<u8>) {
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            bytes[at] ^= 1 << bit;
+            assert!(restore(&bytes).is_err(), "bit {bit} of byte {at}");
+            bytes[at] ^= 1 << bit;
+        }
+    }
+}
