@@ -135,10 +135,10 @@ impl MemoryDisk {
         self.crash_choosing(crash, &mut |bound| random.below(bound));
     }
 
-    /// Crashes; what chance decides is asked of `choose`, which is given a bound and returns a number
-    /// below it: first, for each unsynced change of names that does not hang on a lost one, whether it is kept (1),
-    /// then, for each file, whether it
-    /// keeps its new length (1) and which of its contents each unsynced sector has, from the oldest to the newest.
+    /// Crashes; what chance decides is asked of `choose`, which is given a bound and returns a number below it:
+    /// first, for each unsynced change of names that does not hang on a lost one, whether it is kept (1); then, for
+    /// each file, whether it keeps its new length (1) and which of its contents each unsynced sector has, from the
+    /// oldest to the newest.
     pub fn crash_choosing(&self, crash: Crash, choose: &mut dyn FnMut(u64) -> u64) {
         let mut state = self.state.borrow_mut();
         state.generation += 1;
