@@ -26,6 +26,7 @@ mod joining;
 mod kv;
 mod maintenance;
 mod metrics;
+mod opening;
 mod oversize;
 mod peer;
 mod range_chunks;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,29 +15,24 @@ use hyper_util::service::TowerToHyperService;
 use tenure_api::pb::etcdserverpb::cluster_server::ClusterServer;
 use tenure_api::pb::etcdserverpb::kv_server::KvServer;
 use tenure_api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
-use tenure_raft::Configuration;
-use tenure_replica::first_configuration;
-use tenure_replica::identity::{self, Identity, IdentityError};
-use tenure_replica::peers::PinnedPeers;
-use tenure_replica::{Options, RecoveryError, Start, Started, prepare_log};
+use tenure_replica::identity::IdentityError;
+use tenure_replica::{RecoveryError, Started};
 use tenure_store::{Limits, Member};
-use tenure_wal::{RealDisk, WalError};
+use tenure_wal::WalError;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, first_members, own_member};
-use crate::config::{COMMAND_SLACK_BYTES, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Stop, Surroundings};
-use crate::gate::Gate;
 use crate::handle::{Handle, Shared};
-use crate::joining::{self, Place};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
+use crate::opening::{Opened, find_place, open};
 use crate::peer::Peers;
-use crate::roster::Roster;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::Ended;
@@ -122,102 +117,147 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     let client_listeners = listen(&config.listen_client_urls, "clients", "listen-client-urls").await?;
     let place = find_place(&config).await.map_err(ServeError::Join)?;
     let first_members = place.as_ref().map_or_else(|| first_members(&config), |place| place.members.clone());
-    let Opened { started, gate, member_disk_id } = open(&config, place.as_ref(), &first_members, clock)?;
-    let Started { replica, log, checkpoints, torn_tail } = started;
-    let identity = *replica.identity();
-    if let Some(torn) = torn_tail {
-        tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
-    }
-
-    let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
-    let metrics = Metrics::new(API_VERSION);
-    let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
-    let (ends, mut ended) = mpsc::unbounded_channel();
-    let log = workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
-    let checkpoints = workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
-
-    let mut tasks = JoinSet::new();
-    let peers = Peers::new(gate.clone(), inputs.clone());
-    for listener in peer_listeners {
-        tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
-    }
-    let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
-    let (leadership, mut leadership_seen) = watch::channel(first);
-    let member = own_member(&config, identity.member_id, member_disk_id);
-    let surroundings = Surroundings {
-        clock,
-        inputs: queue,
-        inputs_of_core: inputs.clone(),
-        log,
-        checkpoints,
-        gate,
-        peers,
-        first_members: first_members.clone(),
-        leadership,
-        metrics: metrics.clone(),
+    let opened = open(&config, place.as_ref(), &first_members, clock)?;
+    let mut running = Running::start(&config, clock, opened, first_members, peer_listeners)?;
+    running.serve_clients(&config, client_listeners).await;
+    running.announce(&config);
+    let end = tokio::select! {
+        result = &mut running.core => Some(of_core(result)),
+        Some(Ended { result, .. }) = running.ended.recv() => Some(of_thread(result, &mut running.core).await),
+        () = shutdown => None,
     };
-    let mut core = tokio::spawn(core::run(replica, member, surroundings));
+    running.stop(&config, end).await.map_err(|stop| why_stopped(stop, &config))
+}
 
-    let shared = Shared {
-        identity,
-        limits: Limits { max_txn_ops: config.max_txn_ops },
-        max_request_bytes: config.max_request_bytes,
-        first_members,
-        leadership: leadership_seen.clone(),
-        metrics,
-    };
-    let handle = Handle::new(Arc::new(shared), inputs.clone());
-    let (stop_clients, stopping) = watch::channel(false);
-    let router = router(&handle, &config).await;
-    let mut clients = JoinSet::new();
-    for listener in client_listeners {
-        clients.spawn(accept_clients(listener, router.clone(), stopping.clone()));
+/// A member that runs: its core, and what has to be told or awaited when it stops.
+struct Running {
+    core: JoinHandle<Result<(), Stop>>,
+    inputs: mpsc::Sender<Input>,
+    handle: Handle,
+    leadership: watch::Receiver<Leadership>,
+    /// The ends of its threads.
+    ended: mpsc::UnboundedReceiver<Ended>,
+    /// What listens to peers, and the like.
+    tasks: JoinSet<()>,
+    clients: JoinSet<()>,
+    stop_clients: watch::Sender<bool>,
+}
+
+impl Running {
+    fn start(
+        config: &Config,
+        clock: Clock,
+        opened: Opened,
+        first_members: BTreeMap<u64, Member>,
+        peer_listeners: Vec<TcpListener>,
+    ) -> Result<Running, ServeError> {
+        let Opened { started: Started { replica, log, checkpoints, .. }, gate, member_disk_id } = opened;
+        let identity = *replica.identity();
+        let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
+        let metrics = Metrics::new(API_VERSION);
+        let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
+        let (ends, ended) = mpsc::unbounded_channel();
+        let log =
+            workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
+        let checkpoints =
+            workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
+        let peers = Peers::new(gate.clone(), inputs.clone());
+        let mut tasks = JoinSet::new();
+        for listener in peer_listeners {
+            tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
+        }
+        let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
+        let (leadership, leadership_seen) = watch::channel(first);
+        let shared = Shared {
+            identity,
+            limits: Limits { max_txn_ops: config.max_txn_ops },
+            max_request_bytes: config.max_request_bytes,
+            first_members: first_members.clone(),
+            leadership: leadership_seen.clone(),
+            metrics: metrics.clone(),
+        };
+        let surroundings = Surroundings {
+            clock,
+            inputs: queue,
+            inputs_of_core: inputs.clone(),
+            log,
+            checkpoints,
+            gate,
+            peers,
+            first_members,
+            leadership,
+            metrics,
+        };
+        let member = own_member(config, identity.member_id, member_disk_id);
+        Ok(Running {
+            core: tokio::spawn(core::run(replica, member, surroundings)),
+            handle: Handle::new(Arc::new(shared), inputs.clone()),
+            inputs,
+            leadership: leadership_seen,
+            ended,
+            tasks,
+            clients: JoinSet::new(),
+            stop_clients: watch::channel(false).0,
+        })
     }
-    tracing::info!(
-        version = VERSION,
-        name = config.name,
-        member = format!("{:x}", identity.member_id.as_u64()),
-        cluster = format!("{:x}", identity.cluster_id),
-        data_dir = %config.data_dir.display(),
-        "started"
-    );
-    tasks.spawn({
+
+    async fn serve_clients(&mut self, config: &Config, listeners: Vec<TcpListener>) {
+        let router = router(&self.handle, config).await;
+        for listener in listeners {
+            self.clients.spawn(accept_clients(listener, router.clone(), self.stop_clients.subscribe()));
+        }
+    }
+
+    /// Tells the log that the member has started, and when there is somebody who leads.
+    fn announce(&mut self, config: &Config) {
+        let identity = self.handle.shared.identity;
+        tracing::info!(
+            version = VERSION,
+            name = config.name,
+            member = format!("{:x}", identity.member_id.as_u64()),
+            cluster = format!("{:x}", identity.cluster_id),
+            data_dir = %config.data_dir.display(),
+            "started"
+        );
         let urls = texts(&config.advertise_client_urls);
-        let mut leadership = leadership_seen.clone();
-        async move {
+        let mut leadership = self.leadership.clone();
+        self.tasks.spawn(async move {
             if leadership.wait_for(|leadership| leadership.leader_id.is_some()).await.is_ok() {
                 tracing::info!(clients = urls, "ready to serve client requests");
             }
-        }
-    });
+        });
+    }
 
-    let end = tokio::select! {
-        result = &mut core => Some(of_core(result)),
-        Some(Ended { result, .. }) = ended.recv() => Some(of_thread(result, &mut core).await),
-        () = shutdown => None,
-    };
-    let end = if let Some(end) = end {
-        core.abort();
-        end
-    } else {
-        hand_over(&handle, &mut leadership_seen, &config).await;
+    /// Stops what still runs: in good order, unless something has ended by itself already.
+    async fn stop(mut self, config: &Config, end: Option<Result<(), Stop>>) -> Result<(), Stop> {
+        let end = if let Some(end) = end {
+            self.core.abort();
+            end
+        } else {
+            self.leave(config).await
+        };
+        let _ = self.stop_clients.send(true);
+        // With the core, everyone who waits for it has heard that it stopped; the answers take a moment.
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut self.clients)).await;
+        self.tasks.shutdown().await;
+        self.clients.shutdown().await;
+        let threads = tokio::time::timeout(DISK_TIMEOUT, all_threads(&mut self.ended)).await;
+        let threads = threads.unwrap_or_else(|_| {
+            tracing::warn!("the disk does not answer: stopping without closing the log");
+            Ok(())
+        });
+        end.and(threads.map_err(Stop::Failed))
+    }
+
+    /// Hands leadership over and lets what is under way end; then the core stops.
+    async fn leave(&mut self, config: &Config) -> Result<(), Stop> {
+        hand_over(&self.handle, &mut self.leadership, config).await;
         // Nobody listens any more: that is what was wanted.
-        let _ = stop_clients.send(true);
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, all(&mut clients)).await;
-        let _ = inputs.send(Input::Stop).await;
-        of_core((&mut core).await)
-    };
-    let _ = stop_clients.send(true);
-    // With the core, everyone who waits for it has heard that it stopped; the answers take a moment.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut clients)).await;
-    tasks.shutdown().await;
-    clients.shutdown().await;
-    let threads = tokio::time::timeout(DISK_TIMEOUT, all_threads(&mut ended)).await;
-    let threads = threads.unwrap_or_else(|_| {
-        tracing::warn!("the disk does not answer: stopping without closing the log");
-        Ok(())
-    });
-    end.and(threads.map_err(Stop::Failed)).map_err(|stop| why_stopped(stop, &config))
+        let _ = self.stop_clients.send(true);
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, all(&mut self.clients)).await;
+        let _ = self.inputs.send(Input::Stop).await;
+        of_core((&mut self.core).await)
+    }
 }
 
 fn why_stopped(stop: Stop, config: &Config) -> ServeError {
@@ -255,118 +295,6 @@ async fn all_threads(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), S
         result = result.and(end);
     }
     result
-}
-
-struct Opened {
-    started: Started<RealDisk>,
-    gate: Arc<Gate>,
-    member_disk_id: u64,
-}
-
-/// Which member of an existing cluster this is, if it has no data that says so yet.
-async fn find_place(config: &Config) -> Result<Option<Place>, String> {
-    let has_identity = config.data_dir.join("member").join("identity").exists();
-    if !config.is_cluster_existing || has_identity {
-        return Ok(None);
-    }
-    joining::find_place(config).await.map(Some)
-}
-
-/// Whose the data directory is, or is to be, and the configuration that this member began with.
-fn claim(
-    config: &Config,
-    place: Option<&Place>,
-    disk: &RealDisk,
-) -> Result<(Identity, Configuration), ServeError> {
-    let io = |what| move |source| ServeError::Io { what, source };
-    let cannot_read = io("cannot read the configuration that this member began with");
-    let kept = first_configuration::load(disk).map_err(cannot_read)?;
-    let of_flags = || Configuration::of_voters(config.first_members().into_keys());
-    // What was written when the directory was made is truer than what the flags say by now.
-    let has_joined = kept.as_ref().is_some_and(|first| first.voters.is_empty());
-    let (cluster_id, member_id) = match place {
-        Some(place) => (place.cluster_id, place.member_id),
-        None if has_joined || (config.is_cluster_existing && kept.is_some()) => {
-            let found = identity::read(disk)?;
-            (found.cluster_id, found.member_id)
-        }
-        None => (config.cluster_id(), config.member_id()),
-    };
-    let first = match (kept, place) {
-        // A start that did not come to its identity may have left another.
-        (_, Some(_)) => Configuration::default(),
-        (Some(kept), None) => kept,
-        (None, None) => of_flags(),
-    };
-    first_configuration::keep(disk, &first).map_err(io("cannot write down the first configuration"))?;
-    let directory_id = getrandom::u64()
-        .map_err(|error| ServeError::Io { what: "cannot draw a directory id", source: error.into() })?;
-    Ok((identity::claim(disk, cluster_id, member_id, directory_id)?, first))
-}
-
-/// Takes the data directory into use and recovers what is in it.
-fn open(
-    config: &Config,
-    place: Option<&Place>,
-    first_members: &BTreeMap<u64, Member>,
-    clock: Clock,
-) -> Result<Opened, ServeError> {
-    let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
-    let folder = config.data_dir.join("member");
-    refuse_etcds(&folder)?;
-    let log_folder = folder.join("wal");
-    let log_options =
-        tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
-    let member_disk = RealDisk::open(&folder)?;
-    prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
-    let (identity, first_configuration) = claim(config, place, &member_disk)?;
-    let pins = PinnedPeers::load(&member_disk)
-        .map_err(|source| ServeError::Io { what: "cannot read the file of pinned peers", source })?;
-    let start = Start {
-        identity,
-        first_configuration,
-        options: options(config),
-        log_options,
-        seed: random("cannot draw a seed")?,
-    };
-    let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
-    let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
-    let roster = Roster::of(&started.replica, first_members);
-    let member_disk_id = identity.directory_id;
-    let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
-    let gate = Arc::new(Gate::new(identity, own_peer_urls, roster, member_disk, pins));
-    Ok(Opened { started, gate, member_disk_id })
-}
-
-/// etcd has its log and its store in the same folders, under other names: one would never see the other's.
-fn refuse_etcds(folder: &Path) -> Result<(), ServeError> {
-    // What cannot be listed is reported by whoever opens it next.
-    let files = |name| std::fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
-    let is_etcds = |path: &PathBuf| {
-        path.ends_with("snap/db") || path.extension().is_some_and(|extension| extension == "wal")
-    };
-    match files("wal").chain(files("snap")).map(|entry| entry.path()).find(is_etcds) {
-        Some(path) => Err(ServeError::EtcdData { path }),
-        None => Ok(()),
-    }
-}
-
-/// The settings of the layers below. Timeouts follow etcd's: a request waits five seconds and two election
-/// timeouts.
-fn options(config: &Config) -> Options {
-    let mut options = Options::default();
-    let election_us = config.election_timeout_ms * 1000;
-    // The timeout that the operator names is the longest that a follower waits, not the shortest.
-    options.raft.election_timeout_us = election_us / 4 * 3;
-    options.raft.election_spread_us = election_us / 4;
-    options.raft.heartbeat_interval_us = config.heartbeat_interval_ms * 1000;
-    options.raft.disk_stall_timeout_us = election_us * 2;
-    options.raft.max_command_bytes = config.max_request_bytes + COMMAND_SLACK_BYTES;
-    options.request_timeout_us = 5_000_000 + 2 * election_us;
-    options.max_learners = config.max_learners;
-    options.checkpoint_entries = config.snapshot_count;
-    options.catch_up_entries = config.snapshot_catchup_entries;
-    options
 }
 
 async fn listen(
