@@ -142,53 +142,10 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
     if failure.at_us < plan.faults_us {
         add("faults-ms", failure.at_us / 1_000 + 1);
     }
-    let FaultPlan {
-        process_crash_us,
-        power_loss_us,
-        total_outage_us,
-        partition_us,
-        pause_us,
-        disk_error_us,
-        transfer_us,
-        connection_loss_us,
-        clock_change_us,
-        member_change_us,
-        disk_loss_us,
-        rot_us,
-        mid_job_ppm,
-        recovery_crash_ppm,
-        ambush_ppm,
-        ..
-    } = plan.faults;
-    let happens = [
-        ("rot-ms", rot_us),
-        ("disk-loss-ms", disk_loss_us),
-        ("member-change-ms", member_change_us),
-        ("clock-change-ms", clock_change_us),
-        ("disk-error-ms", disk_error_us),
-        ("total-outage-ms", total_outage_us),
-        ("connection-loss-ms", connection_loss_us),
-        ("transfer-ms", transfer_us),
-        ("pause-ms", pause_us),
-        ("partition-ms", partition_us),
-        ("power-loss-ms", power_loss_us),
-        ("process-crash-ms", process_crash_us),
-    ];
-    let happening = happens.iter().filter(|(_, interval_us)| interval_us.is_some());
-    happening.for_each(|&(name, _)| add(name, 0));
-    let amounts = [
-        ("ambush-ppm", u64::from(ambush_ppm)),
-        ("mid-job-ppm", u64::from(mid_job_ppm)),
-        ("recovery-crash-ppm", u64::from(recovery_crash_ppm)),
-        ("loss-ppm", u64::from(plan.network.loss_ppm)),
-        ("duplication-ppm", u64::from(plan.network.duplication_ppm)),
-        ("tail-ppm", u64::from(plan.network.tail_ppm)),
-        ("stall-ppm", u64::from(plan.disks.stall_ppm)),
-        ("batching-us", plan.max_batching_us),
-        ("clock-drift-ppm", plan.max_clock_drift_ppm),
-        ("spares", plan.spares as u64),
-    ];
-    amounts.iter().filter(|&&(_, amount)| amount > 0).for_each(|&(name, _)| add(name, 0));
+    let happening = what_happens(&plan.faults).into_iter().filter(|(_, interval_us)| interval_us.is_some());
+    happening.for_each(|(name, _)| add(name, 0));
+    let present = amounts(plan).into_iter().filter(|&(_, amount)| amount > 0);
+    present.for_each(|(name, _)| add(name, 0));
     if !plan.network.in_order {
         add("in-order", 1);
     }
@@ -200,6 +157,40 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
     }
     add("faults-ms", plan.faults_us / 2_000);
     candidates
+}
+
+/// What a plan lets happen every so often, or never.
+fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 12] {
+    [
+        ("rot-ms", faults.rot_us),
+        ("disk-loss-ms", faults.disk_loss_us),
+        ("member-change-ms", faults.member_change_us),
+        ("clock-change-ms", faults.clock_change_us),
+        ("disk-error-ms", faults.disk_error_us),
+        ("total-outage-ms", faults.total_outage_us),
+        ("connection-loss-ms", faults.connection_loss_us),
+        ("transfer-ms", faults.transfer_us),
+        ("pause-ms", faults.pause_us),
+        ("partition-ms", faults.partition_us),
+        ("power-loss-ms", faults.power_loss_us),
+        ("process-crash-ms", faults.process_crash_us),
+    ]
+}
+
+/// Of what else there is how much in a plan.
+fn amounts(plan: &Plan) -> [(&'static str, u64); 10] {
+    [
+        ("ambush-ppm", u64::from(plan.faults.ambush_ppm)),
+        ("mid-job-ppm", u64::from(plan.faults.mid_job_ppm)),
+        ("recovery-crash-ppm", u64::from(plan.faults.recovery_crash_ppm)),
+        ("loss-ppm", u64::from(plan.network.loss_ppm)),
+        ("duplication-ppm", u64::from(plan.network.duplication_ppm)),
+        ("tail-ppm", u64::from(plan.network.tail_ppm)),
+        ("stall-ppm", u64::from(plan.disks.stall_ppm)),
+        ("batching-us", plan.max_batching_us),
+        ("clock-drift-ppm", plan.max_clock_drift_ppm),
+        ("spares", plan.spares as u64),
+    ]
 }
 
 #[cfg(test)]
