@@ -7,7 +7,7 @@ use tenure_api::pb::etcdserverpb::{
 };
 
 use super::connection::{self, Kind};
-use super::kv::Consistency;
+use super::operations::Consistency;
 use super::options::Options;
 use super::output::ClusterPrinter;
 use super::{Failure, exit, print};

@@ -11,6 +11,7 @@ mod connection;
 mod duration;
 mod kv;
 mod members;
+mod operations;
 pub(crate) mod options;
 pub(crate) mod output;
 mod quote;
@@ -42,11 +43,11 @@ pub(crate) mod exit {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Put a key
-    Put(WithOptions<kv::PutArguments>),
+    Put(WithOptions<operations::PutArguments>),
     /// Get a key or a range of keys
-    Get(WithOptions<kv::GetArguments>),
+    Get(WithOptions<operations::GetArguments>),
     /// Delete a key or a range of keys
-    Del(WithOptions<kv::DelArguments>),
+    Del(WithOptions<operations::DelArguments>),
     /// Do several requests as one transaction
     Txn(WithOptions<txn::TxnArguments>),
     /// Drop the history below a revision

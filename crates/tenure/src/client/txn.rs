@@ -22,6 +22,7 @@ use tenure_api::pb::etcdserverpb::{Compare, RequestOp, TxnRequest};
 
 use super::arguments::plain_options;
 use super::connection::{self, Kind};
+use super::operations::{DelArguments, GetArguments, PutArguments};
 use super::options::Options;
 use super::output::KvPrinter;
 use super::quote::unquote_prefix;
@@ -148,9 +149,9 @@ fn parse_operand(
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, args_override_self = true)]
 enum Operation {
-    Put(kv::PutArguments),
-    Get(kv::GetArguments),
-    Del(kv::DelArguments),
+    Put(PutArguments),
+    Get(GetArguments),
+    Del(DelArguments),
 }
 
 fn parse_request(line: &str) -> Result<RequestOp, Failure> {
