@@ -43,7 +43,7 @@ use report::Tally;
 
 const USAGE: &str = "tests/faults/run [--minutes N] [--seed N] [--members N] [--only WORDS,…]
 
-  --minutes N  for so long (15)
+  --minutes N  for so long, 0.5 for instance (15)
   --seed N     draw the faults from this seed (a fresh one)
   --members N  of so many members (3)
   --only WORDS,…  only faults with one of these in their name, as the report has it
@@ -55,7 +55,7 @@ const START_BOUND: Duration = Duration::from_secs(20);
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 struct Arguments {
-    minutes: u64,
+    minutes: f64,
     seed: u64,
     members: usize,
     kinds: Vec<Kind>,
@@ -82,18 +82,21 @@ fn main() -> ExitCode {
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let (seed, kinds) = (now.as_micros() as u64, Kind::ALL.to_vec());
-    let mut arguments = Arguments { minutes: 15, seed, members: 3, kinds, may_mount: false };
+    let mut arguments = Arguments { minutes: 15.0, seed, members: 3, kinds, may_mount: false };
     while let Some(word) = words.next() {
-        if word == "--only" {
-            let wanted = words.next()?;
-            arguments.kinds.retain(|kind| wanted.split(',').any(|words| kind.name().contains(words)));
-            continue;
-        }
-        let mut number = || words.next()?.parse::<u64>().ok();
         match word.as_str() {
-            "--minutes" => arguments.minutes = number()?,
-            "--seed" => arguments.seed = number()?,
-            "--members" => arguments.members = number().filter(|members| (1..=9).contains(members))? as usize,
+            "--minutes" => {
+                arguments.minutes =
+                    words.next()?.parse().ok().filter(|minutes| (0.0..=1e6).contains(minutes))?;
+            }
+            "--seed" => arguments.seed = words.next()?.parse().ok()?,
+            "--members" => {
+                arguments.members = words.next()?.parse().ok().filter(|members| (1..=9).contains(members))?;
+            }
+            "--only" => {
+                let wanted = words.next()?;
+                arguments.kinds.retain(|kind| wanted.split(',').any(|words| kind.name().contains(words)));
+            }
             "--may-mount" => arguments.may_mount = true,
             _ => return None,
         }
@@ -182,7 +185,7 @@ async fn play(
     for at in 0..cluster.members.len() {
         cluster.serves(at, START_BOUND).await.map_err(process)?;
     }
-    let until = Instant::now() + Duration::from_secs(arguments.minutes * 60);
+    let until = Instant::now() + Duration::from_secs_f64(arguments.minutes * 60.0);
     let (reports, mut violations) = mpsc::unbounded_channel();
     let ports: Vec<u16> = cluster.members.iter().map(|member| member.client_port).collect();
     let load = Load::start(recorder, &ports, random, &reports);
