@@ -46,6 +46,10 @@ struct Tail {
     offset: u64,
     /// Everything in this segment below here is synced.
     synced_offset: u64,
+    /// The synced offset that the last record names.
+    named_offset: u64,
+    /// The one that the last synced record names: whatever befalls what stands below it, it will be noticed.
+    vouched_offset: u64,
     /// The checksum of the last record, or of the segment header.
     chain: u32,
 }
@@ -69,6 +73,8 @@ impl<D: Disk> Wal<D> {
             segment: newest,
             offset: end_offset,
             synced_offset: replay.synced_offset.max(SEGMENT_HEADER_BYTES as u64),
+            named_offset: replay.synced_offset,
+            vouched_offset: 0,
             chain: replay.chain,
         };
         let mut wal = Self {
@@ -159,6 +165,7 @@ impl<D: Disk> Wal<D> {
             let synced = self.segments.segment_mut(self.tail.segment).file.sync();
             synced.map_err(|source| self.segments.segment_io("sync", self.tail.segment, source))?;
             self.tail.synced_offset = self.tail.offset;
+            self.tail.vouched_offset = self.tail.named_offset;
             self.synced_bytes = self.appended_bytes;
         }
         Ok(())
@@ -300,6 +307,12 @@ impl<D: Disk> Wal<D> {
         self.synced_bytes
     }
 
+    /// How many bytes of the newest segment, from its first on, a durable record says had been synced: should any of
+    /// them be lost, the next opening notices it (ADR 4).
+    pub fn vouched_bytes(&self) -> u64 {
+        self.tail.vouched_offset
+    }
+
     /// Writes one record at the tail, and then changes what is known of the log accordingly. The only way
     /// in which the log ever changes.
     fn write_record(
@@ -325,6 +338,7 @@ impl<D: Disk> Wal<D> {
         self.epoch = epoch;
         self.hard_state = hard_state;
         self.tail.chain = checksum;
+        self.tail.named_offset = self.tail.synced_offset;
         self.tail.offset += u64::from(place.length);
         self.appended_bytes += u64::from(place.length);
         match kind {
@@ -345,7 +359,7 @@ impl<D: Disk> Wal<D> {
         hard_state: Option<HardState>,
         entries: &[Record],
     ) -> Result<(Place, u32), WalError> {
-        let Tail { segment, offset, synced_offset, chain } = self.tail;
+        let Tail { segment, offset, synced_offset, chain, .. } = self.tail;
         let header = BatchHeader {
             kind,
             chain,
@@ -385,7 +399,14 @@ impl<D: Disk> Wal<D> {
         // after a loss of power the new segment is there.
         self.write_at_tail(BatchKind::Full, self.epoch, header.last, self.hard_state, &[])?;
         let offset = SEGMENT_HEADER_BYTES as u64;
-        self.tail = Tail { segment: header.sequence, offset, synced_offset: offset, chain: checksum };
+        self.tail = Tail {
+            segment: header.sequence,
+            offset,
+            synced_offset: offset,
+            named_offset: 0,
+            vouched_offset: 0,
+            chain: checksum,
+        };
         Ok(())
     }
 

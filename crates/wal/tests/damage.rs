@@ -102,6 +102,28 @@ fn a_flip_in_the_last_record_cannot_be_told_from_a_torn_write() {
 }
 
 #[test]
+fn any_flipped_byte_that_a_durable_record_vouches_for_is_noticed() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    for op in [append(900), Op::Sync, append(700), append(800), Op::Sync, append(100), Op::Sync, append(50)] {
+        pair.apply(&op).expect("nothing fails");
+    }
+    let name = segments(&disk).pop().expect("there is a segment");
+    let vouched = pair.wal.vouched_bytes() as usize;
+    disk.crash(Crash::Power, 7);
+    assert!(vouched > HEADER_BYTES && vouched < written_bytes(&disk, &name));
+    for offset in 0..vouched {
+        let disk = disk.fork();
+        disk.flip(&name, offset, 1 << (offset % 8));
+        let refused = open(&disk).expect_err("a durable record vouches for it");
+        assert!(
+            matches!(refused, WalError::Corrupt { .. } | WalError::UnsupportedVersion { .. }),
+            "{offset}"
+        );
+    }
+}
+
+#[test]
 fn opening_vouches_for_all_that_it_found() {
     let disk = MemoryDisk::new();
     let mut pair = pair(&disk);
