@@ -322,9 +322,14 @@ impl Node {
         })
     }
 
-    /// When the oldest write under way counts as stalled.
+    /// When the oldest write under way, or the oldest reading of the log, counts as stalled: a leader that cannot read
+    /// cannot bring its followers to where they could commit, and need not have anything to write.
     pub(crate) fn disk_deadline(&self) -> Time {
-        let since = self.writes.oldest_since();
+        let reading = match &self.role {
+            Role::Leader(leader) => leader.progress.values().filter_map(Progress::loading_since).min(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        };
+        let since = self.writes.oldest_since().into_iter().chain(reading).min();
         since.map_or(Time::NEVER, |since| since.after(self.options.disk_stall_timeout_us))
     }
 

@@ -180,10 +180,10 @@ impl Node {
     /// (thesis §4.2.1).
     pub fn is_caught_up(&self, id: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        leader
-            .progress
-            .get(&id)
-            .is_some_and(|progress| progress.is_caught_up && self.has_answered_lately(progress))
+        let limit_us = self.options.election_timeout_us;
+        leader.progress.get(&id).is_some_and(|progress| {
+            progress.is_caught_up(self.now, limit_us) && self.has_answered_lately(progress)
+        })
     }
 
     /// The change is done: who is no member any more has had the chance to hear of it. A leader that is not

@@ -82,6 +82,15 @@ pub(crate) enum ProgressState {
     },
 }
 
+/// What a leader has asked its disks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loading {
+    /// Entries, from the log.
+    Entries { since: Time },
+    /// A chunk of a snapshot. How long that takes says little: another snapshot may be written meanwhile.
+    Chunk,
+}
+
 /// One follower, seen from the leader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Progress {
@@ -96,14 +105,14 @@ pub(crate) struct Progress {
     pub(crate) last_heard: Time,
     /// The latest round of heartbeats it answered.
     pub(crate) acked_round: Round,
-    /// Entries, or a chunk of a snapshot, are being read from disk for it.
-    pub(crate) loading: bool,
+    /// What is being read from disk for it.
+    pub(crate) loading: Option<Loading>,
     /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
     /// leader had when it began.
     round_end: Index,
     round_began: Time,
     /// The last round took less than an election timeout.
-    pub(crate) is_caught_up: bool,
+    was_in_time: bool,
 }
 
 impl Progress {
@@ -116,22 +125,35 @@ impl Progress {
             sent_commit: Index(0),
             last_heard: now,
             acked_round: Round(0),
-            loading: false,
+            loading: None,
             round_end: next_index.previous(),
             round_began: now,
-            is_caught_up: false,
+            was_in_time: false,
         }
     }
 
-    /// The follower has moved: ends its round of catching up if it has reached the end of it, and begins the
+    /// The follower has answered: ends its round of catching up if it has reached the end of it, and begins the
     /// next.
     pub(crate) fn count_round(&mut self, now: Time, last_index: Index, limit_us: u64) {
         if self.match_index >= self.round_end {
             let has_everything = self.match_index >= last_index;
-            self.is_caught_up = has_everything || now.since_us(self.round_began) <= limit_us;
+            self.was_in_time = has_everything || now.since_us(self.round_began) <= limit_us;
             self.round_end = last_index;
             self.round_began = now;
         }
+    }
+
+    /// Since when entries have been read for it.
+    pub(crate) fn loading_since(&self) -> Option<Time> {
+        match self.loading {
+            Some(Loading::Entries { since }) => Some(since),
+            Some(Loading::Chunk) | None => None,
+        }
+    }
+
+    /// Whether its last round was in time, and the one under way may still be.
+    pub(crate) fn is_caught_up(&self, now: Time, limit_us: u64) -> bool {
+        self.was_in_time && now.since_us(self.round_began) <= limit_us
     }
 
     /// The follower agrees durably up to `index`. Returns whether that is news. An answer that comes late

@@ -1,7 +1,7 @@
 //! Log replication (paper §5.3, §5.4.2): AppendEntries from both sides, heartbeats, and commitment.
 
 use crate::log::Splice;
-use crate::progress::{Hole, Progress, ProgressState};
+use crate::progress::{Hole, Loading, Progress, ProgressState};
 use crate::quorum::quorum_value;
 use crate::role::{Leader, Role};
 use crate::{
@@ -114,8 +114,8 @@ impl Node {
     fn load_entries(&mut self, to: NodeId, first: Index) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        if !progress.loading {
-            progress.loading = true;
+        if progress.loading.is_none() {
+            progress.loading = Some(Loading::Entries { since: self.now });
             let (last, max_bytes) = (self.log.last_index(), self.options.max_append_bytes);
             self.effects.push_back(Effect::LoadEntries { to, first, last, max_bytes });
         }
@@ -126,7 +126,7 @@ impl Node {
         self.now = self.now.max(now);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        progress.loading = false;
+        progress.loading = None;
         let still_wanted = entries.first().is_some_and(|entry| entry.id.index == progress.next_index)
             && entries.last().is_some_and(|entry| self.log.matches(entry.id))
             && progress.may_send(self.options.max_inflight_messages, self.options.max_inflight_bytes);
@@ -239,9 +239,11 @@ impl Node {
         let now = self.now;
         let overdue = Time(now.0.saturating_sub(self.options.retransmit_after_us()));
         let patient_since = Time(now.0.saturating_sub(self.options.heartbeat_interval_us));
+        let last_index = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.last_heard = now;
+        progress.count_round(now, last_index, self.options.election_timeout_us);
         // Nobody can answer a round that has not begun.
         progress.acked_round = progress.acked_round.max(round.min(leader.reads.round()));
         // The follower lives. What it has not answered for long is lost; without this, the last append

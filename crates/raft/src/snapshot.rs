@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::progress::ProgressState;
+use crate::progress::{Loading, ProgressState};
 use crate::role::Role;
 use crate::{
     AppendReply, Effect, EntryId, Event, Index, Message, Node, NodeId, Snapshot, SnapshotReply, Time,
@@ -58,14 +58,14 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         // One chunk is asked for at a time, however slow the disk is and however often the follower asks.
-        if progress.loading {
+        if progress.loading.is_some() {
             return;
         }
         if let ProgressState::Snapshot { last_included, offset, waiting_since: waiting @ None } =
             &mut progress.state
         {
             *waiting = Some(now);
-            progress.loading = true;
+            progress.loading = Some(Loading::Chunk);
             let max_bytes = self.options.snapshot_chunk_bytes;
             let (last_included, offset) = (*last_included, *offset);
             self.effects.push_back(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes });
@@ -86,7 +86,7 @@ impl Node {
         let sent_at = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        progress.loading = false;
+        progress.loading = None;
         let ProgressState::Snapshot { last_included, offset: expected, waiting_since } = &mut progress.state
         else {
             return;
@@ -105,7 +105,7 @@ impl Node {
         assert!(newest > last_included, "the newest snapshot is always available");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        progress.loading = false;
+        progress.loading = None;
         if matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
         {
             progress.become_snapshot(newest);

@@ -68,6 +68,7 @@ transcripts! {
     a_lagging_follower_is_sent_a_snapshot
     a_leader_of_a_lower_term_is_answered_with_the_higher
     a_leader_that_can_only_send_steps_down
+    a_leader_that_cannot_read_its_log_steps_down
     a_leader_that_is_removed_leads_until_the_change_has_committed
     a_leader_whose_disk_stalls_steps_down
     a_leader_without_a_quorum_goes_quiet

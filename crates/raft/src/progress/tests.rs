@@ -124,3 +124,26 @@ fn a_snapshot_ends_when_the_follower_is_there() {
     assert!(matches!(progress.state, ProgressState::Replicate { .. }));
     assert_eq!(progress.next_index, Index(8));
 }
+
+/// Thesis §4.2.1: caught up is who needed no longer than a timeout for its last round, and not for good: it must go on.
+#[test]
+fn who_has_caught_up_once_and_then_stands_still_has_not() {
+    const LIMIT_US: u64 = 1_000;
+    let mut progress = Progress::new(Time(0), Index(6));
+    // It hears of the leader, and takes nothing.
+    progress.count_round(Time(100), Index(5), LIMIT_US);
+    assert!(!progress.is_caught_up(Time(100), LIMIT_US));
+    progress.accept(Index(5));
+    progress.count_round(Time(800), Index(8), LIMIT_US);
+    assert!(progress.is_caught_up(Time(1_800), LIMIT_US));
+    assert!(!progress.is_caught_up(Time(1_801), LIMIT_US), "this round takes too long already");
+    progress.accept(Index(8));
+    progress.count_round(Time(2_500), Index(9), LIMIT_US);
+    assert!(!progress.is_caught_up(Time(2_500), LIMIT_US), "the last round took too long");
+    // An idle follower goes round after round.
+    progress.accept(Index(9));
+    for at in [2_600, 3_500, 4_400] {
+        progress.count_round(Time(at), Index(9), LIMIT_US);
+        assert!(progress.is_caught_up(Time(at + 900), LIMIT_US));
+    }
+}

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Crash(u64),
     /// `restart 1`.
     Restart(u64),
-    /// `hold-disk 1`: its writes wait for `persist`.
+    /// `hold-disk 1`: its writes wait for `persist`, and reads of its log for `release-disk`.
     #[command(name = "hold-disk")]
     HoldDisk(u64),
     /// `slow-disk 1 300`: its writes take so long, as far as `time` and `run` go.

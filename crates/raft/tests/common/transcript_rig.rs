@@ -28,6 +28,8 @@ pub(crate) struct Server {
     /// Writes wait for the script.
     pub(crate) disk_held: bool,
     pub(crate) writes: VecDeque<Write>,
+    /// What it is asked to read of its log while writes wait.
+    pub(crate) reads: VecDeque<Effect>,
     /// How long the disk takes for a write when it is not held.
     pub(crate) disk_us: u64,
     /// The parts of snapshots that arrive wait for the script.
@@ -114,6 +116,7 @@ impl Rig {
         let server = self.server(id);
         assert!(server.node.take().is_some(), "{id} does not run");
         server.writes.clear();
+        server.reads.clear();
         (server.disk_held, server.snapshots_held, server.chunks_held) = (false, false, false);
         server.arriving.clear();
         server.leaving.clear();
@@ -246,6 +249,7 @@ impl Rig {
             Effect::Send(envelope) => self.send(envelope),
             Effect::Apply(entries) => self.apply(id, &entries, events),
             Effect::ReadReady { .. } | Effect::ReadFailed { .. } => {}
+            Effect::LoadEntries { .. } if self.server(id).disk_held => self.server(id).reads.push_back(effect),
             Effect::LoadEntries { to, first, last, max_bytes } => {
                 let entries = self.server(id).log().slice(first, last, max_bytes);
                 self.call(id, |node, now| node.on_entries_loaded(now, to, entries));
@@ -263,6 +267,18 @@ impl Rig {
                 }
             }
             Effect::Event(event) => events.push(event),
+        }
+    }
+
+    /// The disk answers again: all held writes are done, one by one, and what was to be read is read.
+    pub(crate) fn release_disk(&mut self, id: NodeId) {
+        while !self.server(id).writes.is_empty() {
+            self.persist(id, 1);
+        }
+        self.server(id).disk_held = false;
+        let mut events = Vec::new();
+        for effect in std::mem::take(&mut self.server(id).reads) {
+            self.carry_out(id, effect, &mut events);
         }
     }
 

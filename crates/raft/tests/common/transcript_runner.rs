@@ -76,7 +76,7 @@ impl Runner {
             Command::SlowDisk(id, milliseconds) => rig.server(node_id(*id)?).disk_us = milliseconds * 1_000,
             Command::Flush(id) => rig.flush(node_id(*id)?, 1),
             Command::Persist(id, count) => rig.persist(node_id(*id)?, count.unwrap_or(1)),
-            Command::ReleaseDisk(id) => self.release_disk(node_id(*id)?),
+            Command::ReleaseDisk(id) => rig.release_disk(node_id(*id)?),
             Command::Snapshot(id) => rig.take_snapshot(node_id(*id)?),
             Command::Compact(id, through) => rig.compact(node_id(*id)?, Index(through.unwrap_or(u64::MAX))),
             Command::HoldChunks(id) => rig.server(node_id(*id)?).chunks_held = true,
@@ -291,13 +291,6 @@ impl Runner {
     }
 
     // ---- Disks --------------------------------------------------------------------------------------
-
-    fn release_disk(&mut self, id: NodeId) {
-        while !self.rig.server(id).writes.is_empty() {
-            self.rig.persist(id, 1);
-        }
-        self.rig.server(id).disk_held = false;
-    }
 
     fn damage(&mut self, id: NodeId) -> Done {
         let arriving = self.rig.server(id).arriving.pop_front();
