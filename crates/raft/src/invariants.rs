@@ -17,6 +17,7 @@ pub struct Summary {
     last_applied: Index,
     leads: bool,
     last: EntryId,
+    uncommitted_bytes: usize,
 }
 
 /// Takes down what [`check_step`] compares.
@@ -27,6 +28,14 @@ pub fn summary(node: &Node) -> Summary {
         last_applied: node.log.last_applied,
         leads: matches!(node.role, Role::Leader(_)),
         last: node.log.last(),
+        uncommitted_bytes: uncommitted_bytes(node),
+    }
+}
+
+fn uncommitted_bytes(node: &Node) -> usize {
+    match &node.role {
+        Role::Leader(leader) => leader.uncommitted_bytes,
+        Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => 0,
     }
 }
 
@@ -98,5 +107,24 @@ pub fn check_step(before: &Summary, node: &Node) {
     let still_leads = before.leads && matches!(node.role, Role::Leader(_)) && old == new;
     if still_leads && before.last.index >= node.log.start().index {
         assert!(node.log.matches(before.last), "a leader never deletes its entries (paper §5.3)");
+    }
+    if still_leads {
+        check_taken(before, node);
+    }
+}
+
+/// A leader takes commands while they fit, one that is larger only when nothing else waits, and what it needs itself.
+fn check_taken(before: &Summary, node: &Node) {
+    const OWN_BYTES: usize = 4 << 10;
+    let limit = node.options.max_uncommitted_bytes.max(before.uncommitted_bytes);
+    let now = uncommitted_bytes(node);
+    if now > limit + OWN_BYTES {
+        let (first, last) = (node.log.commit_index.next(), node.log.last_index());
+        let sizes = (first.0..=last.0).map(|index| node.log.bytes_between(Index(index), Index(index)));
+        let largest = sizes.max().unwrap_or(0);
+        assert!(
+            now <= limit + OWN_BYTES + largest,
+            "what waits to be committed is bounded: {now} of {limit}"
+        );
     }
 }
