@@ -192,6 +192,13 @@ pub enum Event {
         /// The last entry that it replaces.
         last_included: EntryId,
     },
+    /// A snapshot arrived whole, and is none: a disk or a network has changed it. It will be sent anew.
+    SnapshotDamaged {
+        /// The last entry that it should have replaced.
+        last_included: EntryId,
+        /// Who sent it.
+        leader: NodeId,
+    },
     /// Leadership is being handed over.
     TransferStarted {
         /// To whom.
@@ -304,6 +311,9 @@ impl fmt::Display for Event {
             Event::CommitAdvanced { commit } => write!(f, "commit {commit}"),
             Event::ConfigurationChanged { configuration } => write!(f, "goes by {configuration}"),
             Event::SnapshotInstalled { last_included } => write!(f, "snapshot {last_included} installed"),
+            Event::SnapshotDamaged { last_included, leader } => {
+                write!(f, "snapshot {last_included} of {leader} is damaged")
+            }
             Event::TransferStarted { target } => write!(f, "hands over to {target}"),
             Event::TransferAborted { target } => write!(f, "{target} did not take over"),
         }

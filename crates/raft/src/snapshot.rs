@@ -252,16 +252,16 @@ impl Node {
         }
     }
 
-    /// What arrived was damaged: the transfer begins anew.
+    /// What arrived was damaged: the transfer begins anew. Not at once, though: it may be the leader's disk, which
+    /// will give the same again. The leader asks when it has waited for an answer long enough.
     pub fn on_snapshot_damaged(&mut self, now: Time, last_included: EntryId) {
         self.now = self.now.max(now);
-        if self.incoming.as_ref().is_some_and(|incoming| incoming.snapshot.last_included == last_included) {
-            if let Some(incoming) = &mut self.incoming {
-                incoming.next_offset = 0;
-                incoming.step = IncomingStep::Receiving;
-            }
-            self.answer_chunk();
-        }
+        let damaged = self.incoming.as_mut().filter(|it| it.snapshot.last_included == last_included);
+        let Some(incoming) = damaged else { return };
+        incoming.next_offset = 0;
+        incoming.step = IncomingStep::Receiving;
+        let leader = incoming.leader;
+        self.event(Event::SnapshotDamaged { last_included, leader });
     }
 
     /// The snapshot that [`Effect::InstallSnapshot`] named is durable and stands in the place of the state

@@ -12,7 +12,10 @@ pub(crate) fn log(member: NodeId, event: &Event) {
         | Event::ConfigurationChanged { .. }
         | Event::SnapshotInstalled { .. }
         | Event::TransferStarted { .. } => tracing::info!(member, "{event}"),
-        Event::SteppedDown { .. } | Event::TransferAborted { .. } | Event::Truncated { .. } => {
+        Event::SteppedDown { .. }
+        | Event::TransferAborted { .. }
+        | Event::Truncated { .. }
+        | Event::SnapshotDamaged { .. } => {
             tracing::warn!(member, "{event}");
         }
         Event::BecamePreCandidate { .. }

@@ -53,6 +53,14 @@ pub(crate) enum Action {
         /// What is compared.
         expected: Expected,
     },
+    /// Write two different keys, one of them in a transaction within the transaction, if both are as expected;
+    /// otherwise read them.
+    CompareTwo {
+        /// Which.
+        keys: [u8; 2],
+        /// What is compared.
+        expected: [Expected; 2],
+    },
     /// Delete a key.
     Delete {
         /// Which.
@@ -118,13 +126,15 @@ impl Expected {
         }
     }
 
-    fn to_operand(self, value_bytes: usize) -> Operand {
-        match self {
+    /// The comparison that asks for it.
+    fn of(self, key: u8, value_bytes: usize) -> Compare {
+        let operand = match self {
             Expected::ModRevision(revision) => Operand::ModRevision(revision),
             Expected::CreateRevision(revision) => Operand::CreateRevision(revision),
             Expected::Version(version) => Operand::Version(version),
             Expected::Writer(writer) => Operand::Value(value_of(writer, value_bytes)),
-        }
+        };
+        Compare { key: name_of(key), range_end: Bytes::new(), relation: Relation::Equal, operand }
     }
 }
 
@@ -152,6 +162,12 @@ pub(crate) enum Outcome {
         revision: i64,
         succeeded: bool,
         current: Option<Pair>,
+    },
+    /// As above, for two.
+    SwappedTwo {
+        revision: i64,
+        succeeded: bool,
+        current: [Option<Pair>; 2],
     },
     Deleted {
         revision: i64,
@@ -186,6 +202,7 @@ impl Outcome {
             Outcome::Put { revision, .. }
             | Outcome::PutTwo { revision }
             | Outcome::Swapped { revision, .. }
+            | Outcome::SwappedTwo { revision, .. }
             | Outcome::Deleted { revision, .. }
             | Outcome::DeletedSome { revision, .. } => revision,
         }
@@ -199,6 +216,7 @@ impl Action {
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
+            | Action::CompareTwo { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => true,
@@ -234,13 +252,21 @@ impl Action {
                 success: vec![RequestOp::Put(put(first, false)), RequestOp::Put(put(second, false))],
                 ..TxnRequest::default()
             }),
+            Action::CompareTwo { keys: [first, second], expected } => {
+                let compare = [expected[0].of(first, value_bytes), expected[1].of(second, value_bytes)];
+                let inner = TxnRequest {
+                    compare: vec![compare[1].clone()],
+                    success: vec![RequestOp::Put(put(second, false))],
+                    ..TxnRequest::default()
+                };
+                Command::Txn(TxnRequest {
+                    compare: compare.into(),
+                    success: vec![RequestOp::Put(put(first, false)), RequestOp::Txn(inner)],
+                    failure: vec![RequestOp::Range(range_of(first)), RequestOp::Range(range_of(second))],
+                })
+            }
             Action::CompareAndSwap { key, expected } => Command::Txn(TxnRequest {
-                compare: vec![Compare {
-                    key: name_of(key),
-                    range_end: Bytes::new(),
-                    relation: Relation::Equal,
-                    operand: expected.to_operand(value_bytes),
-                }],
+                compare: vec![expected.of(key, value_bytes)],
                 success: vec![RequestOp::Put(put(key, false))],
                 failure: vec![RequestOp::Range(range_of(key))],
             }),
@@ -273,6 +299,7 @@ impl Action {
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
+            | Action::CompareTwo { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => None,
@@ -336,6 +363,18 @@ pub(crate) fn outcome_of(action: Action, response: &Response) -> Option<Outcome>
             };
             Some(Outcome::Swapped { revision: txn.revision, succeeded: txn.succeeded, current })
         }
+        (Action::CompareTwo { .. }, Response::Txn(txn)) => {
+            let current = match &txn.responses[..] {
+                [ResponseOp::Put(_), ResponseOp::Txn(inner)] if txn.succeeded && inner.succeeded => {
+                    matches!(inner.responses[..], [ResponseOp::Put(_)]).then_some([None, None])?
+                }
+                [ResponseOp::Range(first), ResponseOp::Range(second)] if !txn.succeeded => {
+                    [one_pair(first.kvs.first()).ok()?, one_pair(second.kvs.first()).ok()?]
+                }
+                _ => return None,
+            };
+            Some(Outcome::SwappedTwo { revision: txn.revision, succeeded: txn.succeeded, current })
+        }
         (Action::Delete { .. }, Response::DeleteRange(delete)) => {
             let previous = one_pair(delete.prev_kvs.first()).ok()?;
             let count_fits = delete.deleted == i64::from(previous.is_some());
@@ -384,15 +423,28 @@ mod tests {
         assert_eq!(swapped, Outcome::Swapped { revision: 3, succeeded: true, current: None });
         let missed = run(swap(2), 9);
         assert_eq!(missed, Outcome::Swapped { revision: 3, succeeded: false, current: pair(8, 3, 2) });
+        let swap_two = |version| Action::CompareTwo {
+            keys: [3, 4],
+            expected: [Expected::ModRevision(3), Expected::Version(version)],
+        };
+        let current = [pair(8, 3, 2), None];
+        let missed = run(swap_two(1), 13);
+        assert_eq!(missed, Outcome::SwappedTwo { revision: 3, succeeded: false, current });
         let deleted = run(Action::Delete { key: 3 }, 10);
         assert_eq!(deleted, Outcome::Deleted { revision: 4, previous: pair(8, 3, 2) });
         let nothing = run(Action::Delete { key: 3 }, 11);
         assert_eq!(nothing, Outcome::Deleted { revision: 4, previous: None });
         let two = run(Action::PutTwo { first: 1, second: 2 }, 12);
         assert_eq!(two, Outcome::PutTwo { revision: 5 });
+        let swap_two = Action::CompareTwo {
+            keys: [1, 2],
+            expected: [Expected::ModRevision(5), Expected::Writer(OperationId(12))],
+        };
+        let swapped = run(swap_two, 14);
+        assert_eq!(swapped, Outcome::SwappedTwo { revision: 6, succeeded: true, current: [None, None] });
         let all = store.snapshot().range(&Action::GetAll.to_range().unwrap()).unwrap();
         let Seen { revision, pairs, count } = view_of(&all).unwrap();
-        assert_eq!((revision, count, pairs.len(), pairs[0].0, pairs[1].0), (5, 2, 2, 1, 2));
+        assert_eq!((revision, count, pairs.len(), pairs[0].0, pairs[1].0), (6, 2, 2, 1, 2));
         let some = store.snapshot().range(&Action::GetSome { limit: 1 }.to_range().unwrap()).unwrap();
         let Seen { pairs, count, .. } = view_of(&some).unwrap();
         assert_eq!((count, pairs.len()), (2, 1));

@@ -1,11 +1,12 @@
 //! Operators who change the members as clients of the service do: they ask any member, for one thing at a time, and
 //! may be refused, or never hear what became of it. What they are told must be true.
 
-use tenure_raft::{Configuration, Learner, NodeId};
+use tenure_raft::{Configuration, Learner, NodeId, RoleKind, Term};
 use tenure_replica::{ChangeRefusal, MemberChange, Reply};
 
 use crate::coverage::Mark;
 use crate::judges::Verdict;
+use crate::judges::asked::Wanted;
 use crate::random::CERTAIN_PPM;
 use crate::trace::Detail;
 use crate::world::World;
@@ -14,6 +15,7 @@ use crate::world::World;
 #[derive(Clone, Debug)]
 pub(crate) struct AskedChange {
     change: MemberChange,
+    force: bool,
     /// What was committed when it was asked for.
     committed: u64,
 }
@@ -30,6 +32,11 @@ impl World {
         }
         let member = self.nemesis.random.pick(&running);
         let force = self.nemesis.random.chance(CERTAIN_PPM / 8);
+        self.ask(member, &change, force)
+    }
+
+    /// An operator asks this member for a change.
+    pub(crate) fn ask(&mut self, member: usize, change: &MemberChange, force: bool) -> Verdict {
         let committed = self.judges.last_committed();
         let it = &mut self.members[member];
         let now = it.clock.shows(self.now_us);
@@ -38,12 +45,24 @@ impl World {
         let how = if force { " by force" } else { "" };
         let text = format!("an operator asks {} for {change:?}{how}", it.id);
         self.open_changes += 1;
-        process.changes.insert(request, AskedChange { change: change.clone(), committed });
+        process.changes.insert(request, AskedChange { change: change.clone(), force, committed });
+        let node = process.replica.node();
+        if node.role() == RoleKind::Leader {
+            self.judges.on_asked(node.current_term(), Wanted::Change(change.clone()), force);
+        }
         self.trace.line(self.now_us, Detail::Short, [74, request.0], format_args!("{text}"));
-        if let MemberChange::Add { id, .. } = change {
+        if let MemberChange::Add { id, .. } = *change {
             self.start_newcomers(|other| other == id);
         }
         self.wake(member)
+    }
+
+    /// Whoever is elected is asked for what its own clients still wait for.
+    pub(crate) fn ask_elected(&mut self, member: usize, term: Term) {
+        let process = self.members[member].process.as_ref();
+        for AskedChange { change, force, .. } in process.iter().flat_map(|process| process.changes.values()) {
+            self.judges.on_asked(term, Wanted::Change(change.clone()), *force);
+        }
     }
 
     /// A member answers.
@@ -53,7 +72,7 @@ impl World {
         asked: &AskedChange,
         reply: &Reply,
     ) -> Verdict {
-        let AskedChange { change, committed } = asked;
+        let AskedChange { change, force, committed } = asked;
         let id = self.members[member].id;
         let facts = [75, member as u64];
         self.trace.line(
@@ -68,6 +87,7 @@ impl World {
         match reply {
             Reply::Changed { .. } => {
                 self.coverage.reach(Mark::MembersChanged);
+                self.changes_made += 1;
                 let process = self.members[member].process.as_ref();
                 let applied = process.map_or(0, |process| process.replica.store().applied_index());
                 if let MemberChange::Update { id: updated, peer_urls } = change {
@@ -75,11 +95,13 @@ impl World {
                 }
                 self.judges.on_members_changed(id, *committed, applied, &holds(change))
             }
-            Reply::Refused(ChangeRefusal::WouldLoseQuorum { .. }) => {
-                self.coverage.reach(Mark::QuorumKept);
-                Ok(())
+            Reply::Refused(why) => {
+                if matches!(why, ChangeRefusal::WouldLoseQuorum { .. }) {
+                    self.coverage.reach(Mark::QuorumKept);
+                }
+                self.judges.on_change_refused(self.plan.replica.max_learners, change, *force, why)
             }
-            Reply::Refused(_) | Reply::Failed(_) => Ok(()),
+            Reply::Failed(_) => Ok(()),
             Reply::Applied { .. } | Reply::Read { .. } => {
                 panic!("that is no answer to an operator: {reply:?}")
             }
@@ -93,7 +115,6 @@ impl World {
         let inside: Vec<NodeId> = ids.iter().copied().filter(|&id| current.is_member(id)).collect();
         let learners: Vec<NodeId> = current.learners.keys().copied().collect();
         let random = &mut self.nemesis.random;
-        let peer_urls = |id: NodeId, number: u64| vec![format!("http://{id}.example:{number}")];
         match random.below(8) {
             0..3 if !outside.is_empty() => {
                 let id = random.pick(&outside);
@@ -115,6 +136,11 @@ impl World {
             _ => None,
         }
     }
+}
+
+/// Where a member is reached, at different times.
+pub(crate) fn peer_urls(id: NodeId, number: u64) -> Vec<String> {
+    vec![format!("http://{id}.example:{number}")]
 }
 
 /// What must have held once for the answer "done" to be true. Of addresses the configuration says nothing.

@@ -118,7 +118,13 @@ impl Clients {
                 let other = (u64::from(key) + random.between(1, keys - 1)) % keys;
                 Action::PutTwo { first: key, second: other as u8 }
             }
-            Kind::Put | Kind::PutTwo => Action::Put { key },
+            Kind::CompareTwo if keys > 1 => {
+                let other = ((u64::from(key) + random.between(1, keys - 1)) % keys) as u8;
+                let keys = [key, other];
+                let expected = keys.map(|key| expectation(seen.seen[usize::from(key)], random));
+                Action::CompareTwo { keys, expected }
+            }
+            Kind::Put | Kind::PutTwo | Kind::CompareTwo => Action::Put { key },
             Kind::CompareAndSwap => {
                 let expected = expectation(seen.seen[usize::from(key)], random);
                 Action::CompareAndSwap { key, expected }
@@ -228,6 +234,7 @@ enum Kind {
     Put,
     PutTwo,
     CompareAndSwap,
+    CompareTwo,
     Delete,
     Get,
     GetAll,
@@ -241,6 +248,7 @@ fn kind_of(weights: &Weights, random: &mut Random) -> Kind {
         (weights.put, Kind::Put),
         (weights.put_two, Kind::PutTwo),
         (weights.compare_and_swap, Kind::CompareAndSwap),
+        (weights.compare_two, Kind::CompareTwo),
         (weights.delete, Kind::Delete),
         (weights.get, Kind::Get),
         (weights.get_all, Kind::GetAll),

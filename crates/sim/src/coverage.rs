@@ -19,6 +19,8 @@ pub enum Mark {
     AppendRejected,
     /// A snapshot took the place of a member's log.
     SnapshotInstalled,
+    /// A snapshot arrived that was none.
+    SnapshotDamaged,
     /// A checkpoint was taken.
     CheckpointTaken,
     /// A checkpoint was taken that holds only what is new since an earlier one.
@@ -57,6 +59,8 @@ pub enum Mark {
     MembersChanged,
     /// A member found its disk damaged, and did not start.
     DamageFound,
+    /// A piece of a checkpoint was read with a bit turned over.
+    Misread,
     /// A change of members was refused for want of a quorum.
     QuorumKept,
     /// A linearizable read was answered.
@@ -75,13 +79,14 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 33] = [
+const MARKS: [Mark; 35] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
     Mark::Truncated,
     Mark::AppendRejected,
     Mark::SnapshotInstalled,
+    Mark::SnapshotDamaged,
     Mark::CheckpointTaken,
     Mark::CheckpointExtended,
     Mark::EntriesLoaded,
@@ -101,6 +106,7 @@ const MARKS: [Mark; 33] = [
     Mark::DiskLost,
     Mark::MembersChanged,
     Mark::DamageFound,
+    Mark::Misread,
     Mark::QuorumKept,
     Mark::ReadAnswered,
     Mark::ReadDuringTransfer,
@@ -137,6 +143,7 @@ impl Coverage {
             Event::Truncated { .. } => Mark::Truncated,
             Event::AppendRejected { .. } => Mark::AppendRejected,
             Event::SnapshotInstalled { .. } => Mark::SnapshotInstalled,
+            Event::SnapshotDamaged { .. } => Mark::SnapshotDamaged,
             Event::TransferStarted { .. } => Mark::TransferStarted,
             Event::ConfigurationChanged { configuration } if configuration.is_joint() => Mark::Joint,
             Event::ConfigurationChanged { .. }

@@ -8,6 +8,7 @@ use tenure_store::Command;
 use crate::action::OperationId;
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
+use crate::judges::asked::Wanted;
 use crate::judges::resources::{self, Queued};
 use crate::judges::{Answer, Judges, Verdict, require};
 use crate::member::{Asker, Process, number_of};
@@ -73,6 +74,14 @@ impl World {
             format_args!("  {}", Shown { from, to, message: &message }),
         );
         let now = it.clock.shows(self.now_us);
+        process.heard_us.insert(from, self.now_us);
+        let node = process.replica.node();
+        if let PeerMessage::ChangeMembers(asked) = &message
+            && node.role() == RoleKind::Leader
+        {
+            let wanted = Wanted::Change(asked.change.clone());
+            self.judges.on_asked(node.current_term(), wanted, asked.force);
+        }
         if let PeerMessage::Raft(envelope) = &message {
             let term = envelope.term;
             if process.hands_over && matches!(envelope.message, Message::ReadIndex { .. }) {
@@ -182,6 +191,12 @@ impl World {
     fn send(&mut self, member: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
+        if asks(&message) && self.nemesis.hits_asker() {
+            self.members[member].crashes_left = 2;
+            let (start, crash) = (self.members[member].start, self.nemesis.any_crash());
+            let in_us = self.network.delay_us();
+            self.add_in(in_us, Event::Crash { member, start, crash });
+        }
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
@@ -266,13 +281,22 @@ impl World {
                     self.coverage.reach(Mark::ElectedWhileJoint);
                 }
                 self.lie_in_wait(member);
+                self.ask_elected(member, *term);
                 Ok(())
             }
-            RaftEvent::CommitAdvanced { commit } => self.judges.on_commit(node, *commit, &process.in_force),
-            RaftEvent::ConfigurationChanged { .. } => {
-                if node.role() == RoleKind::Leader {
-                    self.lie_in_wait(member);
+            RaftEvent::CommitAdvanced { commit } => {
+                self.judges.on_commit(self.now_us, node, *commit, &process.in_force)
+            }
+            RaftEvent::ConfigurationChanged { configuration } => {
+                if node.role() != RoleKind::Leader {
+                    return Ok(());
                 }
+                let log = node.log();
+                let is_own = log.term_at(log.configuration_index()) == Some(node.current_term());
+                if is_own && configuration == node.configuration() {
+                    self.check_begun(process)?;
+                }
+                self.lie_in_wait(member);
                 Ok(())
             }
             RaftEvent::SnapshotInstalled { last_included } => {
@@ -287,9 +311,22 @@ impl World {
             | RaftEvent::VoteRefused { .. }
             | RaftEvent::AppendRejected { .. }
             | RaftEvent::Truncated { .. }
+            | RaftEvent::SnapshotDamaged { .. }
             | RaftEvent::TransferStarted { .. }
             | RaftEvent::TransferAborted { .. } => Ok(()),
         }
+    }
+
+    /// What must hold of a change of the members that a leader has just begun, or ended.
+    fn check_begun(&self, process: &Process) -> Verdict {
+        let timeout_us = self.plan.replica.raft.election_timeout_us;
+        // A clock may be slow by a twentieth, and what has happened is handled together.
+        let lately_us = timeout_us + timeout_us / 10 + 2 * self.plan.max_batching_us;
+        let answers = |id: NodeId| {
+            process.heard_us.get(&id).is_some_and(|&heard_us| heard_us + lately_us >= self.now_us)
+        };
+        // The last round of catching up took no longer than a timeout, and no more time has passed since.
+        self.judges.on_change_begun(self.now_us, process.replica.node(), answers, 2 * lately_us)
     }
 
     /// What must hold of a member after everything it does.
@@ -323,5 +360,14 @@ impl World {
             process.timer_at_us = Some(at_us);
             self.queue.add(at_us, Event::To { member, start: it.start, input: Input::Timer });
         }
+    }
+}
+
+/// Whether the sender waits for an answer, which may find another process in its place.
+fn asks(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Forward(_) | PeerMessage::ChangeMembers(_) => true,
+        PeerMessage::Raft(envelope) => matches!(envelope.message, Message::ReadIndex { .. }),
+        PeerMessage::ForwardRefused(_) | PeerMessage::MembersChanged(_) => false,
     }
 }

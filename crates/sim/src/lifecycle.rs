@@ -110,7 +110,7 @@ impl World {
             let start = it.start;
             let lives_us = self.network.delay_us() + self.network.delay_us() + self.plan.disks.mean_sync_us;
             let crash = self.nemesis.any_crash();
-            let in_us = self.nemesis.random.exponential(lives_us);
+            let in_us = self.nemesis.random.pick(&[1, 4, 16]) * self.nemesis.random.exponential(lives_us);
             self.add_in(in_us, Event::Crash { member, start, crash });
         }
     }
@@ -122,13 +122,15 @@ impl World {
         if !self.can_be_lost(member) {
             return Ok(());
         }
+        let running = self.members[member].process.as_ref();
+        let vouched_bytes = running.map_or(0, |process| process.log.wal().vouched_bytes());
         self.crash(member, Crash::Power);
         let it = &mut self.members[member];
         for disk in it.disks.all() {
             disk.clear_faults();
         }
         it.disks.reprieve();
-        let Some(what) = it.disks.rot(&mut self.nemesis.random) else { return Ok(()) };
+        let Some(what) = it.disks.rot(vouched_bytes, &mut self.nemesis.random) else { return Ok(()) };
         let id = it.id;
         let facts = [76, member as u64];
         self.trace.line(self.now_us, Detail::Short, facts, format_args!("on the disk of {id} {what}"));
@@ -179,6 +181,11 @@ impl World {
         let Some(member) = leader else { return Ok(()) };
         let target = self.nemesis.victim(None);
         let target = self.nemesis.random.chance(700_000).then(|| self.members[target].id);
+        self.hand_over(member, target)
+    }
+
+    /// An operator has `member` hand leadership to `target`, or to whom it thinks best.
+    pub(crate) fn hand_over(&mut self, member: usize, target: Option<NodeId>) -> Verdict {
         let it = &mut self.members[member];
         let Some(process) = it.process.as_mut().filter(|_| it.held.is_none()) else { return Ok(()) };
         if self.plan.is_calm() && process.hands_over {

@@ -69,20 +69,24 @@ impl Disks {
         }
     }
 
-    /// Something that was synced is not what it was any more, or not there; says what. Never in the newest segment of
-    /// the log: at the very end of the log what has rotten cannot be told from what was never finished (ADR 4).
-    pub(crate) fn rot(&self, random: &mut Random) -> Option<String> {
+    /// Something that was synced is not what it was any more, or not there; says what. Of the newest segment of the log
+    /// only the first `vouched_bytes` rot: behind them what has rotten cannot be told from what was never finished
+    /// (ADR 4).
+    pub(crate) fn rot(&self, vouched_bytes: u64, random: &mut Random) -> Option<String> {
         let disk = random.pick(&[&self.log, &self.log, &self.checkpoints, &self.checkpoints, &self.identity]);
-        let mut names = disk.names();
-        let newest = names.iter().filter(|name| name.starts_with("segment-")).max().cloned();
-        names.retain(|name| Some(name) != newest.as_ref());
-        let files = names.iter().filter_map(|name| Some((name, disk.content(name)?.len() as u64)));
+        let names = disk.names();
+        let newest = names.iter().filter(|name| name.starts_with("segment-")).max();
+        let rots = |name: &String| {
+            let bytes = disk.content(name)?.len() as u64;
+            Some(if Some(name) == newest { vouched_bytes.min(bytes) } else { bytes })
+        };
+        let files = names.iter().filter_map(|name| Some((name, rots(name)?)));
         let files: Vec<(&String, u64)> = files.filter(|(_, bytes)| *bytes > 0).collect();
         if files.is_empty() {
             return None;
         }
         let (name, bytes) = random.pick(&files);
-        if random.chance(CERTAIN_PPM / 5) {
+        if Some(name) != newest && random.chance(CERTAIN_PPM / 5) {
             disk.lose(name);
             return Some(format!("{name} is gone"));
         }
@@ -118,6 +122,9 @@ pub(crate) struct Member {
     pub(crate) start: u64,
     /// While the process is paused, what happens to it waits here.
     pub(crate) held: Option<Vec<Event>>,
+    /// No job of its log, and none of its checkpoints, that begins before this is done before this.
+    pub(crate) log_stalled_until_us: u64,
+    pub(crate) checkpoints_stalled_until_us: u64,
     /// A crash that was planned for the midst of a job.
     pub(crate) doom: Option<Doom>,
     /// How many more times it dies soon after it has started.
@@ -155,6 +162,8 @@ pub(crate) struct Process {
     pub(crate) requests: BTreeMap<RequestId, Asker>,
     /// The changes of the members that it was asked for.
     pub(crate) changes: BTreeMap<RequestId, AskedChange>,
+    /// When it last heard from whom.
+    pub(crate) heard_us: BTreeMap<NodeId, u64>,
     /// When the earliest timer event is due.
     pub(crate) timer_at_us: Option<u64>,
     /// An event that handles what has arrived is on its way.
@@ -185,8 +194,17 @@ impl Process {
             | RaftEvent::CommitAdvanced { .. }
             | RaftEvent::AppendRejected { .. }
             | RaftEvent::Truncated { .. }
-            | RaftEvent::SnapshotInstalled { .. } => {}
+            | RaftEvent::SnapshotInstalled { .. }
+            | RaftEvent::SnapshotDamaged { .. } => {}
         }
+    }
+
+    /// Whether the cluster knows the member by its name; none wants to know one that was removed, even if the core
+    /// was made to take it back.
+    pub(crate) fn is_known(&self) -> bool {
+        let id = self.replica.node().id();
+        let known = self.replica.store().member(id.as_u64());
+        self.replica.is_removed() || known.is_some_and(|member| member.name == id.to_string())
     }
 
     /// Whether a worker has something to do.
@@ -213,6 +231,8 @@ impl Member {
             process: None,
             start: 0,
             held: None,
+            log_stalled_until_us: 0,
+            checkpoints_stalled_until_us: 0,
             doom: None,
             crashes_left: 0,
         }
@@ -229,6 +249,11 @@ impl Member {
         self.is_lost = false;
         self.doom = None;
         self.start += 1;
+    }
+
+    /// Whether one of its disks stands still.
+    pub(crate) fn is_stalled(&self, now_us: u64) -> bool {
+        self.log_stalled_until_us.max(self.checkpoints_stalled_until_us) > now_us
     }
 
     /// The configuration that it goes by, or went by when it last ran.
@@ -276,6 +301,7 @@ impl Member {
             checkpoint_running: None,
             requests: BTreeMap::new(),
             changes: BTreeMap::new(),
+            heard_us: BTreeMap::new(),
             timer_at_us: None,
             is_batching: false,
             torn_tail: torn_tail.is_some(),

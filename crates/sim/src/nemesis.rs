@@ -8,6 +8,9 @@ use crate::network::Cut;
 use crate::plan::{FaultPlan, Plan};
 use crate::random::{CERTAIN_PPM, Random};
 
+/// How long a process is gone that is started again at once, on average.
+const BLINK_US: u64 = 2_000;
+
 /// The kinds of faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FaultKind {
@@ -16,6 +19,7 @@ pub(crate) enum FaultKind {
     TotalOutage,
     Partition,
     Pause,
+    DiskStall,
     DiskError,
     Transfer,
     ConnectionLoss,
@@ -26,12 +30,13 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 12] = [
+    pub(crate) const ALL: [FaultKind; 13] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
         FaultKind::Partition,
         FaultKind::Pause,
+        FaultKind::DiskStall,
         FaultKind::DiskError,
         FaultKind::Transfer,
         FaultKind::ConnectionLoss,
@@ -48,6 +53,7 @@ impl FaultKind {
             FaultKind::TotalOutage => plan.total_outage_us,
             FaultKind::Partition => plan.partition_us,
             FaultKind::Pause => plan.pause_us,
+            FaultKind::DiskStall => plan.disk_stall_us,
             FaultKind::DiskError => plan.disk_error_us,
             FaultKind::Transfer => plan.transfer_us,
             FaultKind::ConnectionLoss => plan.connection_loss_us,
@@ -57,6 +63,13 @@ impl FaultKind {
             FaultKind::Rot => plan.rot_us,
         }
     }
+}
+
+/// Whom its workers find standing still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StalledDisk {
+    Log,
+    Checkpoints,
 }
 
 /// The source of faults.
@@ -134,8 +147,21 @@ impl Nemesis {
         self.random.pick(&[Crash::Process, Crash::Power])
     }
 
+    /// How long a member stays down. Some come back before anybody has noticed.
     pub(crate) fn down_us(&mut self) -> u64 {
-        self.random.exponential(self.plan.mean_down_us)
+        let mean_us = if self.random.chance(CERTAIN_PPM / 8) { BLINK_US } else { self.plan.mean_down_us };
+        self.random.exponential(mean_us)
+    }
+
+    /// Whether a member that has asked another one for something dies before the answer comes.
+    pub(crate) fn hits_asker(&mut self) -> bool {
+        !self.is_over && self.random.chance(self.plan.ambush_ppm / 16)
+    }
+
+    /// Which disk stands still, and how long.
+    pub(crate) fn disk_stall(&mut self) -> (StalledDisk, u64) {
+        let disk = self.random.pick(&[StalledDisk::Log, StalledDisk::Checkpoints]);
+        (disk, self.random.exponential(self.plan.mean_disk_stall_us))
     }
 
     pub(crate) fn pause_us(&mut self) -> u64 {
@@ -159,6 +185,16 @@ impl Nemesis {
             _ => return Some(self.isolation(victim)),
         };
         Some((cut, self.random.exponential(self.plan.mean_partition_us)))
+    }
+
+    /// Some of the links between one part and the other, in one direction or both.
+    pub(crate) fn some_links(&mut self, one: &[usize], other: &[usize]) -> Cut {
+        let mut links = Vec::new();
+        for (&from, &to) in one.iter().flat_map(|from| other.iter().map(move |to| (from, to))) {
+            links
+                .extend([(from, to), (to, from)].into_iter().filter(|_| self.random.chance(CERTAIN_PPM / 2)));
+        }
+        Cut { name: format!("{} links", links.len()), links }
     }
 
     /// Whether a cut comes and goes.

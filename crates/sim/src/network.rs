@@ -135,8 +135,10 @@ impl Network {
         }
     }
 
-    /// Ends everything that chance does to messages, but for ordinary delays. Cuts stay.
+    /// Ends everything that chance does to messages, but for ordinary delays. Cuts stay. Connections are new, and
+    /// nothing that is said on them waits for what is still on its way on the old ones.
     pub(crate) fn calm_down(&mut self) {
+        self.lanes.fill(<[Lane; 2]>::default());
         self.plan.tail_ppm = 0;
         self.plan.loss_ppm = 0;
         self.plan.duplication_ppm = 0;

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorum, Quorums, Voters};
 
 use crate::coverage::Mark;
+use crate::judges::asked::Wanted;
 use crate::judges::{Verdict, is_quorum};
+use crate::member::Member;
 use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
@@ -103,6 +105,9 @@ impl World {
             Err(error) => format!("an operator asks {} for {target}{how}: {error}", it.id),
         };
         self.trace.line(self.now_us, Detail::Short, [71, u64::from(result.is_ok())], format_args!("{text}"));
+        if let Ok(id) = result {
+            self.judges.on_asked(id.term, Wanted::Exactly(target.clone()), force);
+        }
         match result {
             Ok(_) => self.start_newcomers(|id| target.is_member(id)),
             Err(ChangeError::WouldLoseQuorum { .. }) => self.coverage.reach(Mark::QuorumKept),
@@ -251,11 +256,30 @@ impl World {
         }
         for without in self.who_goes_first(&core) {
             let smaller: Vec<usize> = core.iter().copied().filter(|&member| member != without).collect();
-            if decides(&smaller, self) {
+            if decides(&smaller, self) && self.can_elect(&smaller) {
                 core = smaller;
             }
         }
         core
+    }
+
+    /// Whether somebody of these would get the votes that it needs: who has heard of what was never committed, of a
+    /// change even, may need the vote of a learner that has heard of something later.
+    fn can_elect(&self, core: &[usize]) -> bool {
+        let last_of = |member: usize| {
+            let it = &self.members[member];
+            let running = it.process.as_ref().map(|process| process.replica.node().log().last());
+            let last = running.unwrap_or_else(|| self.judges.last_on_disk(it.id));
+            (last.term, last.index)
+        };
+        core.iter().any(|&candidate| {
+            let Member { id, .. } = self.members[candidate];
+            let configuration = self.members[candidate].in_force();
+            let votes = |voter: NodeId| {
+                core.iter().any(|&it| self.members[it].id == voter && last_of(it) <= last_of(candidate))
+            };
+            configuration.is_voter(id) && is_quorum(configuration, Quorum::Election, votes)
+        })
     }
 
     /// Machines in the order in which they are left out if they can be: by chance, but mostly whoever leads comes

@@ -58,6 +58,7 @@ impl Plan {
             often(faults.total_outage_us, "outages of all"),
             often(faults.partition_us, "partitions"),
             often(faults.pause_us, "pauses"),
+            often(faults.disk_stall_us, "stalled disks"),
             often(faults.disk_error_us, "disk errors"),
             often(faults.transfer_us, "transfers"),
             often(faults.connection_loss_us, "broken connections"),
@@ -109,6 +110,8 @@ pub struct Weights {
     pub put_two: u64,
     /// Write a key if it was not changed since the client last saw it.
     pub compare_and_swap: u64,
+    /// Write two keys if both were not.
+    pub compare_two: u64,
     /// Delete a key.
     pub delete: u64,
     /// Read a key.
@@ -155,6 +158,8 @@ pub struct DiskPlan {
     pub stall_ppm: u32,
     /// For how long, on average.
     pub mean_stall_us: u64,
+    /// How many pieces of a checkpoint are read with a bit turned over, in millionths.
+    pub misread_ppm: u32,
 }
 
 /// What breaks, and how often: mean times between two of a kind in the whole cluster; none means never.
@@ -180,6 +185,10 @@ pub struct FaultPlan {
     pub pause_us: Option<u64>,
     /// How long it stops on average.
     pub mean_pause_us: u64,
+    /// One disk of a member stands still.
+    pub disk_stall_us: Option<u64>,
+    /// For how long on average.
+    pub mean_disk_stall_us: u64,
     /// A write or a sync fails.
     pub disk_error_us: Option<u64>,
     /// An operator moves leadership.

@@ -9,16 +9,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tenure_raft::{Node, RoleKind, Status};
-use tenure_replica::{Options, ReplicaStatus};
+use tenure_replica::{MemberChange, Options, ReplicaStatus};
 use tenure_wal::Crash;
 
+use crate::change_requests::peer_urls;
 use crate::clients::{Purpose, Waiting};
 use crate::coverage::{Coverage, Mark};
 use crate::event::Event;
 use crate::judges::resources::{self, ToSay};
 use crate::judges::{Verdict, Violation, require};
 use crate::member::Member;
-use crate::nemesis::FaultKind;
+use crate::nemesis::{FaultKind, StalledDisk};
 use crate::network::Cut;
 use crate::plan::Plan;
 use crate::trace::{Detail, Sink};
@@ -27,10 +28,13 @@ use crate::world::World;
 const PROGRESS: &str = "progress";
 const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
+const CHANGE: &str = "a change is made";
 const RESOURCES: &str = "resources";
 const MEMBERSHIP: &str = "who leads has a vote";
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
+/// The number of the address at which a member is reached in the end.
+const LAST_ADDRESS: u64 = 9;
 /// A backlog may take this many times as long as one entry may.
 const MAX_BACKLOG: u64 = 5;
 
@@ -177,6 +181,7 @@ impl World {
         self.nemesis.is_over = true;
         self.network.calm_down();
         self.plan.disks.stall_ppm = 0;
+        self.plan.disks.misread_ppm = 0;
         self.say(&format!("members {core:?} (from 0) are healed"));
         self.network.mend_between(core);
         self.kept_up = core.to_vec();
@@ -193,6 +198,12 @@ impl World {
             self.crash(member, Crash::Power);
         }
         let it = &mut self.members[member];
+        if it.is_stalled(self.now_us) {
+            // A machine whose disk does not answer is switched off and on again.
+            (it.log_stalled_until_us, it.checkpoints_stalled_until_us) = (0, 0);
+            self.crash(member, Crash::Power);
+        }
+        let it = &mut self.members[member];
         for disk in it.disks.all() {
             disk.clear_faults();
         }
@@ -202,14 +213,15 @@ impl World {
         self.boot(member)
     }
 
-    /// The others are down, cut off altogether, or can speak and not hear, or hear and not speak.
+    /// The others are down, cut off altogether or in part, or can speak and not hear, or hear and not speak, or their
+    /// disks do not answer.
     fn neglect_others(&mut self, core: &[usize]) {
         let members = self.members.len();
         let others: Vec<usize> = (0..members).filter(|member| !core.contains(member)).collect();
         if others.is_empty() || core.is_empty() {
             return;
         }
-        match self.nemesis.random.below(5) {
+        match self.nemesis.random.below(7) {
             0 => {
                 for member in others {
                     let crash = self.nemesis.any_crash();
@@ -219,6 +231,15 @@ impl World {
             1 => self.cut(&Cut::split(members, &others)),
             2 => self.cut(&Cut::muted(members, &others)),
             3 => self.cut(&Cut::deafened(members, &others)),
+            4 => {
+                for member in others {
+                    self.stall(member, StalledDisk::Log, u64::MAX);
+                }
+            }
+            5 => {
+                let cut = self.nemesis.some_links(core, &others);
+                self.cut(&cut);
+            }
             // As they are: some down, some paused, some cut off.
             _ => {}
         }
@@ -287,6 +308,8 @@ impl World {
             let is_gone = |probe: usize| !members.contains(&world.clients.each[probe].member);
             probes.iter().all(|&probe| world.is_done(probe) || is_gone(probe)) && world.is_at_rest()
         })?;
+        self.await_change(patience_us)?;
+        self.await_that(CONVERGENCE, patience_us, &all, World::is_at_rest)?;
         for member in self.committed_members() {
             let Member { id, process, .. } = &self.members[member];
             let Some(process) = process else { continue };
@@ -295,6 +318,43 @@ impl World {
             self.check_log_is_short(process.replica.node())?;
         }
         self.check_leader_votes()
+    }
+
+    /// At rest: while leadership is handed over a follower is asked for a change, which is made all the same: by whoever leads
+    /// next, if not by who did.
+    fn await_change(&mut self, patience_us: u64) -> Verdict {
+        let members = self.committed_members();
+        self.await_that(CHANGE, patience_us, &members, |world| world.agreed_leader().is_some())?;
+        let leader = self.agreed_leader();
+        let may_move = |member: usize| {
+            let process = self.members[member].process.as_ref();
+            Some(member) != leader && process.is_some_and(|process| !process.replica.is_removed())
+        };
+        let mut others = members.iter().copied().filter(|&member| may_move(member));
+        let (Some(leader), Some(follower)) = (leader, others.next()) else { return Ok(()) };
+        let id = self.members[follower].id;
+        let before = self.changes_made;
+        self.hand_over(leader, None)?;
+        self.ask(follower, &MemberChange::Update { id, peer_urls: peer_urls(id, LAST_ADDRESS) }, false)?;
+        let within_us = self.plan.replica.request_timeout_us.min(patience_us);
+        let deadline_us = self.now_us + within_us;
+        while self.changes_made == before {
+            require(CHANGE, self.now_us < deadline_us, || {
+                format!("{id} could not be moved within {within_us} us: {}", self.describe())
+            })?;
+            self.run_until(self.now_us + LOOK_US)?;
+        }
+        Ok(())
+    }
+
+    /// The machine of whom all members hold for their leader.
+    fn agreed_leader(&self) -> Option<usize> {
+        let leader = self.leader()?;
+        let follows = |&member: &usize| {
+            let process = self.members[member].process.as_ref();
+            process.is_some_and(|it| it.replica.node().leader_id() == Some(self.members[leader].id))
+        };
+        self.committed_members().iter().all(follows).then_some(leader)
     }
 
     /// The log does not grow without end: a checkpoint takes its place as often as the options say, or a bounded
@@ -329,6 +389,7 @@ impl World {
                     let status = process.replica.status();
                     process.replica.store().applied_index() == last
                         && status.raft.last.index.0 == last
+                        && process.is_known()
                         && status.pending_writes == 0
                         && status.pending_reads == 0
                         && !process.is_busy()

@@ -58,6 +58,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("total-outage-ms", |plan, ms| plan.faults.total_outage_us = every(ms)),
     ("partition-ms", |plan, ms| plan.faults.partition_us = every(ms)),
     ("pause-ms", |plan, ms| plan.faults.pause_us = every(ms)),
+    ("disk-stall-ms", |plan, ms| plan.faults.disk_stall_us = every(ms)),
     ("disk-error-ms", |plan, ms| plan.faults.disk_error_us = every(ms)),
     ("transfer-ms", |plan, ms| plan.faults.transfer_us = every(ms)),
     ("connection-loss-ms", |plan, ms| plan.faults.connection_loss_us = every(ms)),
@@ -74,6 +75,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("tail-ppm", |plan, ppm| plan.network.tail_ppm = ppm as u32),
     ("in-order", |plan, yes| plan.network.in_order = yes > 0),
     ("stall-ppm", |plan, ppm| plan.disks.stall_ppm = ppm as u32),
+    ("misread-ppm", |plan, ppm| plan.disks.misread_ppm = ppm as u32),
     ("batching-us", |plan, us| plan.max_batching_us = us),
     ("clock-drift-ppm", |plan, ppm| plan.max_clock_drift_ppm = ppm.min(500_000)),
     ("spares", |plan, spares| plan.spares = spares.min(MAX_MACHINES) as usize),
@@ -160,13 +162,14 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
 }
 
 /// What a plan lets happen every so often, or never.
-fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 12] {
+fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 13] {
     [
         ("rot-ms", faults.rot_us),
         ("disk-loss-ms", faults.disk_loss_us),
         ("member-change-ms", faults.member_change_us),
         ("clock-change-ms", faults.clock_change_us),
         ("disk-error-ms", faults.disk_error_us),
+        ("disk-stall-ms", faults.disk_stall_us),
         ("total-outage-ms", faults.total_outage_us),
         ("connection-loss-ms", faults.connection_loss_us),
         ("transfer-ms", faults.transfer_us),
@@ -178,7 +181,7 @@ fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 12] {
 }
 
 /// Of what else there is how much in a plan.
-fn amounts(plan: &Plan) -> [(&'static str, u64); 10] {
+fn amounts(plan: &Plan) -> [(&'static str, u64); 11] {
     [
         ("ambush-ppm", u64::from(plan.faults.ambush_ppm)),
         ("mid-job-ppm", u64::from(plan.faults.mid_job_ppm)),
@@ -187,6 +190,7 @@ fn amounts(plan: &Plan) -> [(&'static str, u64); 10] {
         ("duplication-ppm", u64::from(plan.network.duplication_ppm)),
         ("tail-ppm", u64::from(plan.network.tail_ppm)),
         ("stall-ppm", u64::from(plan.disks.stall_ppm)),
+        ("misread-ppm", u64::from(plan.disks.misread_ppm)),
         ("batching-us", plan.max_batching_us),
         ("clock-drift-ppm", plan.max_clock_drift_ppm),
         ("spares", plan.spares as u64),

@@ -88,7 +88,7 @@ impl Plan {
         plan.network = quiet_network();
         plan.network.loss_ppm = 1_000;
         plan.network.duplication_ppm = 1_000;
-        plan.disks = DiskPlan { mean_sync_us: 300, stall_ppm: 0, mean_stall_us: 0 };
+        plan.disks = DiskPlan { mean_sync_us: 300, stall_ppm: 0, mean_stall_us: 0, misread_ppm: 0 };
         plan.faults = FaultPlan {
             process_crash_us: Some(20 * SECOND_US),
             power_loss_us: Some(20 * SECOND_US),
@@ -143,6 +143,7 @@ impl FaultPlan {
             self.total_outage_us,
             self.partition_us,
             self.pause_us,
+            self.disk_stall_us,
             self.disk_error_us,
             self.connection_loss_us,
             self.clock_change_us,
@@ -158,7 +159,8 @@ impl FaultPlan {
 const TYPICAL_WEIGHTS: Weights = Weights {
     put: 30,
     put_two: 5,
-    compare_and_swap: 15,
+    compare_and_swap: 12,
+    compare_two: 3,
     delete: 5,
     get: 30,
     get_all: 5,
@@ -200,6 +202,7 @@ fn disk_plan(random: &mut Random, election_timeout_us: u64) -> DiskPlan {
         mean_sync_us: random.pick(&[20, 300, 300, 2_000, 10_000]),
         stall_ppm: random.pick(&[0, 0, 1_000, 20_000]),
         mean_stall_us: random.pick(&[election_timeout_us / 4, 2 * election_timeout_us]),
+        misread_ppm: random.pick(&[0, 0, 0, 20_000, 200_000]),
     }
 }
 
@@ -227,6 +230,8 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         mean_partition_us: random.pick(&[timeout_us / 2, 3 * timeout_us, 10 * timeout_us]),
         pause_us: rate(random, 600_000, 2 * timeout_us, 30 * timeout_us),
         mean_pause_us: random.pick(&[timeout_us / 4, 2 * timeout_us, 6 * timeout_us]),
+        disk_stall_us: rate(random, 700_000, timeout_us, 20 * timeout_us),
+        mean_disk_stall_us: random.pick(&[timeout_us / 10, timeout_us, 4 * timeout_us]),
         disk_error_us: rate(random, 700_000, 4 * timeout_us, 30 * timeout_us),
         transfer_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
         connection_loss_us: rate(random, 600_000, timeout_us / 2, 20 * timeout_us),
@@ -255,6 +260,7 @@ fn client_plan(random: &mut Random, request_timeout_us: u64, faults_us: u64) -> 
             put: random.between(1, 30),
             put_two: some(random, 10),
             compare_and_swap: some(random, 30),
+            compare_two: some(random, 10),
             delete: some(random, 15),
             get: some(random, 40),
             get_all: some(random, 10),

@@ -1,5 +1,6 @@
 //! The workers of a member, log and checkpoints: each does one job at a time, which takes its time.
 
+use bytes::Bytes;
 use tenure_replica::{CheckpointDone, CheckpointJob, LogJob, RecoveryError};
 
 use crate::coverage::Mark;
@@ -30,6 +31,7 @@ impl World {
             LogJob::Write { .. } | LogJob::Reset { .. } => sync_us(&self.plan.disks, &mut self.random),
             LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
         };
+        let takes_us = takes_us.max(it.log_stalled_until_us.saturating_sub(self.now_us));
         if let LogJob::Read { .. } = job {
             self.coverage.reach(Mark::EntriesLoaded);
         }
@@ -95,6 +97,7 @@ impl World {
         }
         let takes_us = self.lie_in_wait_at(member, &job);
         let it = &mut self.members[member];
+        let takes_us = takes_us.max(it.checkpoints_stalled_until_us.saturating_sub(self.now_us));
         let Some(process) = &mut it.process else { return Ok(()) };
         self.trace.line(
             self.now_us,
@@ -103,7 +106,13 @@ impl World {
             format_args!("{} checkpoints begin {}, for {takes_us} us", it.id, ShownCheckpointJob(&job)),
         );
         match process.checkpoints.run(job) {
-            Ok(done) => {
+            Ok(mut done) => {
+                if let CheckpointDone::Loaded { data, .. } = &mut done
+                    && self.random.chance(self.plan.disks.misread_ppm)
+                {
+                    self.coverage.reach(Mark::Misread);
+                    *data = misread(data, &mut self.random);
+                }
                 process.checkpoint_running = Some(done);
                 let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
                 self.add_in(takes_us, event);
@@ -150,10 +159,13 @@ impl World {
                 }
                 Ok(())
             }
-            // Nothing turns bits over on the way: what arrives is what a member has written.
-            Some(CheckpointDone::Damaged { last_included }) => require("recovery", false, || {
-                format!("what {} is sent as {last_included} is no checkpoint", it.id)
-            }),
+            // Nothing turns bits over on the way: what arrives is what a member has read.
+            Some(CheckpointDone::Damaged { last_included }) => {
+                let is_explained = self.coverage.count(Mark::Misread) > 0;
+                require("recovery", is_explained, || {
+                    format!("what {} is sent as {last_included} is no checkpoint", it.id)
+                })
+            }
             None
             | Some(
                 CheckpointDone::Loaded { .. }
@@ -168,6 +180,16 @@ impl World {
 fn sync_us(disks: &DiskPlan, random: &mut Random) -> u64 {
     let mean_us = if random.chance(disks.stall_ppm) { disks.mean_stall_us } else { disks.mean_sync_us };
     random.exponential(mean_us)
+}
+
+/// What is read with one bit turned over.
+fn misread(data: &Bytes, random: &mut Random) -> Bytes {
+    let mut data = data.to_vec();
+    if !data.is_empty() {
+        let bit = random.below(8 * data.len() as u64);
+        data[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+    data.into()
 }
 
 struct ShownLogJob<'a>(&'a LogJob);

@@ -13,7 +13,7 @@ use crate::event::{Event, Input};
 use crate::judges::resources::Said;
 use crate::judges::{Action, Answer, Judges, OperationId, Operations, Verdict};
 use crate::member::{Disks, Doom, Member, number_of};
-use crate::nemesis::{FaultKind, Nemesis};
+use crate::nemesis::{FaultKind, Nemesis, StalledDisk};
 use crate::network::{Cut, Network};
 use crate::plan::Plan;
 use crate::queue::Queue;
@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) kept_up: Vec<usize>,
     /// How many changes were asked for of which nobody knows what has become, or will.
     pub(crate) open_changes: u64,
+    /// How many changes operators were told are done.
+    pub(crate) changes_made: u64,
     pub(crate) events: u64,
     /// What all members have written to checkpoints of their own.
     pub(crate) checkpoint_bytes: u64,
@@ -79,6 +81,7 @@ impl World {
             random: random.split(),
             kept_up: (0..plan.members).collect(),
             open_changes: 0,
+            changes_made: 0,
             events: 0,
             checkpoint_bytes: 0,
             said: Said::default(),
@@ -93,7 +96,7 @@ impl World {
     // ---- Time ---------------------------------------------------------------------------------------
 
     pub(crate) fn add_in(&mut self, in_us: u64, event: Event) {
-        self.queue.add(self.now_us + in_us, event);
+        self.queue.add(self.now_us.saturating_add(in_us), event);
     }
 
     /// Runs until nothing more happens before `until_us`, which is then the time.
@@ -277,6 +280,11 @@ impl World {
                 let (member, lasts_us) = (self.nemesis.victim(leader), self.nemesis.pause_us());
                 self.pause(member, lasts_us);
             }
+            FaultKind::DiskStall => {
+                let member = self.nemesis.victim(leader);
+                let (disk, lasts_us) = self.nemesis.disk_stall();
+                self.stall(member, disk, lasts_us);
+            }
             FaultKind::DiskError => self.inject_disk_error(leader),
             FaultKind::Transfer => return self.transfer(leader),
             FaultKind::ConnectionLoss => {
@@ -408,6 +416,24 @@ impl World {
             self.add_in(0, event);
         }
         self.reset_timer(member);
+    }
+
+    /// What a disk is asked for from now on waits.
+    pub(crate) fn stall(&mut self, member: usize, disk: StalledDisk, lasts_us: u64) {
+        let until_us = self.now_us.saturating_add(lasts_us);
+        let it = &mut self.members[member];
+        match disk {
+            StalledDisk::Log => it.log_stalled_until_us = until_us,
+            StalledDisk::Checkpoints => it.checkpoints_stalled_until_us = until_us,
+        }
+        let id = it.id;
+        let facts = [45, member as u64, lasts_us];
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            facts,
+            format_args!("{id} disk stalls: {disk:?} for {lasts_us} us"),
+        );
     }
 
     fn inject_disk_error(&mut self, leader: Option<usize>) {

@@ -158,10 +158,22 @@ fn hunt_nothing(binary: &Path, from: u64) -> bool {
     true
 }
 
+/// What the same seed shows with no fault switched on is none of the fault's doing.
+fn check_innocence(binary: &Path, from: u64, outcome: Outcome) -> Outcome {
+    let Outcome::Caught { seeds, .. } = &outcome else { return outcome };
+    let seed = from + seeds - 1;
+    match hunt(binary, None, bounds(seed, 1)) {
+        Outcome::Passed => outcome,
+        Outcome::Caught { judge, .. } => Outcome::Broken(format!("seed {seed} fails without it, too: {judge}")),
+        Outcome::Broken(why) => Outcome::Broken(why),
+    }
+}
+
 fn hunt_one<'a>(binary: &Path, fault: &'a Fault, arguments: &Arguments) -> Row<'a> {
     let began = Instant::now();
     let outcome = hunt(binary, Some(&fault.name), bounds(arguments.from, arguments.max_seeds));
     let took = began.elapsed();
+    let outcome = check_innocence(binary, arguments.from, outcome);
     let Fault { name, what, .. } = fault;
     println!("{name:<12} {what}\n{:12} {outcome} ({:.1} s)", "", took.as_secs_f64());
     if let Outcome::Caught { cause, .. } = &outcome {

@@ -293,6 +293,7 @@ impl Cluster {
                 "configuration changed"
             }
             Event::SnapshotInstalled { .. } => "snapshot installed",
+            Event::SnapshotDamaged { .. } => "snapshot damaged",
             Event::TransferStarted { .. } => "transfer started",
             Event::TransferAborted { .. } => "transfer aborted",
         };

@@ -249,7 +249,9 @@ impl Rig {
             Effect::Send(envelope) => self.send(envelope),
             Effect::Apply(entries) => self.apply(id, &entries, events),
             Effect::ReadReady { .. } | Effect::ReadFailed { .. } => {}
-            Effect::LoadEntries { .. } if self.server(id).disk_held => self.server(id).reads.push_back(effect),
+            Effect::LoadEntries { .. } if self.server(id).disk_held => {
+                self.server(id).reads.push_back(effect);
+            }
             Effect::LoadEntries { to, first, last, max_bytes } => {
                 let entries = self.server(id).log().slice(first, last, max_bytes);
                 self.call(id, |node, now| node.on_entries_loaded(now, to, entries));
@@ -437,6 +439,7 @@ impl Rig {
             | Event::AppendRejected { .. }
             | Event::Truncated { .. }
             | Event::SnapshotInstalled { .. }
+            | Event::SnapshotDamaged { .. }
             | Event::TransferStarted { .. }
             | Event::TransferAborted { .. } => {}
         }

@@ -28,6 +28,11 @@ impl Committed {
         Some(EntryId { term, index: self.last_index() })
     }
 
+    /// The committed entry at an index; none is committed behind the last one.
+    pub(crate) fn id_at(&self, index: Index) -> EntryId {
+        EntryId { index, term: self.term_at(index).unwrap_or_default() }
+    }
+
     fn term_at(&self, index: Index) -> Option<Term> {
         if index.0 == 0 { Some(Term(0)) } else { self.terms.get(index.0 as usize - 1).copied() }
     }

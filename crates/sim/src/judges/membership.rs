@@ -51,6 +51,11 @@ impl Membership {
         })
     }
 
+    /// All that were committed, from the first on.
+    pub(crate) fn history(&self) -> &[(Index, Configuration)] {
+        &self.history
+    }
+
     /// The newest that is committed.
     pub(crate) fn newest(&self) -> &Configuration {
         &self.newest

@@ -6,6 +6,7 @@
 //! and the shadow of each member's disk.
 
 mod agreement;
+pub(crate) mod asked;
 mod committed;
 mod durability;
 mod elections;
@@ -27,7 +28,7 @@ use std::fmt;
 use tenure_raft::{
     Configuration, EntryId, Envelope, Index, Node, NodeId, RoleKind, Snapshot as RaftSnapshot, Term,
 };
-use tenure_replica::{LogJob, PeerMessage};
+use tenure_replica::{ChangeRefusal, LogJob, MemberChange, PeerMessage};
 use tenure_store::StateHash;
 
 pub(crate) use durability::Recovered;
@@ -35,6 +36,7 @@ pub(crate) use operations::{Action, Answer, OperationId, Operations};
 pub(crate) use quorum::is_quorum;
 
 use agreement::{Agreement, Before};
+use asked::{Asked, Begun, Wanted};
 use committed::Committed;
 use durability::Durability;
 use elections::Elections;
@@ -78,6 +80,7 @@ pub(crate) struct Judges {
     durability: Durability,
     committed: Committed,
     membership: Membership,
+    asked: Asked,
     reads: Reads,
     state_machines: StateMachines,
     pub(crate) operations: Operations,
@@ -94,6 +97,7 @@ impl Judges {
             durability: Durability::default(),
             committed: Committed::default(),
             membership: Membership::new(first, ids_are_used_once),
+            asked: Asked::default(),
             reads: Reads::default(),
             state_machines: StateMachines::default(),
             operations,
@@ -146,11 +150,14 @@ impl Judges {
     /// A member that goes by `configuration` says that `commit` is committed.
     pub(crate) fn on_commit(
         &mut self,
+        now_us: u64,
         node: &Node,
         commit: EntryId,
         configuration: &Configuration,
     ) -> Verdict {
-        let Judges { durability, committed, leader_logs, log_matching, membership, operations, .. } = self;
+        let Judges {
+            durability, committed, leader_logs, log_matching, membership, asked, operations, ..
+        } = self;
         if node.role() == RoleKind::Leader {
             quorum::check_term(node.id(), node.current_term(), commit)?;
         }
@@ -159,14 +166,59 @@ impl Judges {
         }
         quorum::check(durability, configuration, commit, node.id())?;
         leader_logs.on_committed(log_matching, commit)?;
+        asked.on_committed(now_us, commit.index);
         committed.advance(node, commit, |id| {
             let payload = log_matching.payload_of(id).ok_or_else(|| Violation {
                 judge: "log matching",
                 cause: format!("{id} is committed, and nobody ever proposed it"),
             })?;
             membership.on_committed(id, payload)?;
-            operations.on_committed(id.index.0, payload)
+            operations.on_committed(id.index.0, payload)?;
+            match operations.addresses_at(id.index.0) {
+                Some((member, urls)) => asked.check_addresses(id.term, member, urls),
+                None => Ok(()),
+            }
         })
+    }
+
+    /// The leader of `term` is asked for other members.
+    pub(crate) fn on_asked(&mut self, term: Term, wanted: Wanted, force: bool) {
+        self.asked.on_asked(term, wanted, force);
+    }
+
+    /// A leader goes by a configuration of its own making. `answers` says who has answered it lately; learners may
+    /// lack what came in within `lag_us`.
+    pub(crate) fn on_change_begun(
+        &self,
+        now_us: u64,
+        node: &Node,
+        answers: impl Fn(NodeId) -> bool,
+        lag_us: u64,
+    ) -> Verdict {
+        let log = node.log();
+        let (before, next) =
+            (log.configuration_at(log.configuration_index().previous()), node.configuration());
+        if before.is_joint() {
+            // That one was judged when it began.
+            return Ok(());
+        }
+        let begun = Begun { leader: node.id(), term: node.current_term(), before, next };
+        self.asked.check_begun(&begun, answers)?;
+        self.asked.check_caught_up(&begun, now_us, lag_us, |id, index| {
+            let entry = self.committed.id_at(index);
+            if id == node.id() { log.matches(entry) } else { self.durability.shadow(id).holds(entry) }
+        })
+    }
+
+    /// An operator is told that a change is not made.
+    pub(crate) fn on_change_refused(
+        &self,
+        max_learners: usize,
+        change: &MemberChange,
+        force: bool,
+        refusal: &ChangeRefusal,
+    ) -> Verdict {
+        asked::check_refusal(self.membership.history(), max_learners, change, force, refusal)
     }
 
     /// A member goes by another configuration than before. Answers whether that could be judged.
@@ -198,6 +250,11 @@ impl Judges {
     /// Whether the disk of a member holds all that is committed.
     pub(crate) fn holds_committed(&self, member: NodeId) -> bool {
         self.committed.last().is_none_or(|last| self.durability.shadow(member).holds(last))
+    }
+
+    /// The last entry on the disk of a member.
+    pub(crate) fn last_on_disk(&self, member: NodeId) -> EntryId {
+        self.durability.shadow(member).last()
     }
 
     /// A snapshot up to `last_included` took the place of a member's log.
@@ -276,6 +333,7 @@ impl Judges {
         self.durability.on_recovered(member, recovered, checkpoint)?;
         before.check(member, self.durability.shadow(member))?;
         self.agreement.on_started(member);
+        self.reads.on_started(member);
         self.state_machines.on_started(member, checkpoint.index.0);
         self.state_machines.on_state(member, checkpoint.index.0, hash)
     }

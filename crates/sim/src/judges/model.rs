@@ -77,6 +77,18 @@ impl Model {
                     Outcome::Swapped { revision: before, succeeded, current }
                 }
             }
+            Action::CompareTwo { keys, expected } => {
+                let current = keys.map(|key| self.latest(key));
+                let succeeded = expected[0].fits(current[0]) && expected[1].fits(current[1]);
+                if succeeded {
+                    for key in keys {
+                        self.put(key, id);
+                    }
+                    Outcome::SwappedTwo { revision: before + 1, succeeded, current: [None, None] }
+                } else {
+                    Outcome::SwappedTwo { revision: before, succeeded, current }
+                }
+            }
             Action::Delete { key } => {
                 let previous = self.delete(key);
                 Outcome::Deleted { revision: before + i64::from(previous.is_some()), previous }
@@ -164,6 +176,7 @@ impl Model {
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
+            | Action::CompareTwo { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => panic!("{action:?} is no read"),

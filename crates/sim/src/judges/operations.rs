@@ -180,6 +180,12 @@ impl Operations {
         }
     }
 
+    /// Where a member is reached from this index on, if the entry there says that of one.
+    pub(crate) fn addresses_at(&self, index: u64) -> Option<(NodeId, &[String])> {
+        let (_, id, urls) = self.addresses.last().filter(|(at, ..)| *at == index)?;
+        Some((NodeId::new(*id)?, urls))
+    }
+
     // ---- Answers ------------------------------------------------------------------------------------
 
     /// A member answers a write.

@@ -12,25 +12,36 @@ use tenure_raft::{Envelope, Index, Message, NodeId, ReadId};
 use super::{Verdict, require};
 
 const JUDGE: &str = "a read sees what was committed";
+const ONCE: &str = "the number of a read is used once";
 
 /// The reads that were asked for.
 #[derive(Default, Debug)]
 pub(crate) struct Reads {
-    /// What was committed when a member asked its leader.
-    asked: BTreeMap<(NodeId, ReadId), Index>,
+    /// What was committed when a member asked its leader, and in which of its starts that was.
+    asked: BTreeMap<(NodeId, ReadId), (Index, u64)>,
+    /// How often each member has started.
+    starts: BTreeMap<NodeId, u64>,
 }
 
 impl Reads {
+    /// A member has started: what it asked for before it will not ask for again.
+    pub(crate) fn on_started(&mut self, member: NodeId) {
+        *self.starts.entry(member).or_default() += 1;
+    }
+
     /// A message leaves, while the log is committed up to `committed`.
     pub(crate) fn on_send(&mut self, envelope: &Envelope, committed: Index) -> Verdict {
         match envelope.message {
             Message::ReadIndex { read } => {
-                self.asked.entry((envelope.from, read)).or_insert(committed);
-                Ok(())
+                let start = self.starts.get(&envelope.from).copied().unwrap_or_default();
+                let (_, since) = *self.asked.entry((envelope.from, read)).or_insert((committed, start));
+                require(ONCE, since == start, || {
+                    format!("{} asks {read:?} anew, and may be given the old answer", envelope.from)
+                })
             }
             Message::ReadIndexReply { read, index: Some(index) } => {
                 // Its answer may be given twice.
-                let asked = self.asked.get(&(envelope.to, read)).copied().unwrap_or_default();
+                let (asked, _) = self.asked.get(&(envelope.to, read)).copied().unwrap_or_default();
                 require(JUDGE, index >= asked, || {
                     format!("{asked} was committed when {} asked, and it is told: {envelope}", envelope.to)
                 })
@@ -65,5 +76,17 @@ mod tests {
         send(leader, follower, answer(5), 9).unwrap();
         assert_eq!(send(leader, follower, answer(4), 9).unwrap_err().judge, JUDGE);
         assert!(Reads::on_answered(follower, Index(5), Index(4)).is_err());
+    }
+
+    #[test]
+    fn a_number_of_an_earlier_start_is_seen() {
+        let [follower, leader] = [1, 2].map(|number| NodeId::new(number).unwrap());
+        let message = Message::ReadIndex { read: ReadId(7) };
+        let question = Envelope { from: follower, to: leader, term: Term(3), message };
+        let mut reads = Reads::default();
+        reads.on_send(&question, Index(5)).unwrap();
+        reads.on_send(&question, Index(6)).unwrap();
+        reads.on_started(follower);
+        assert_eq!(reads.on_send(&question, Index(6)).unwrap_err().judge, ONCE);
     }
 }
