@@ -119,70 +119,75 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Verdict {
+        if let Some(member) = self.paused(&event) {
+            self.hold(member, event);
+            return Ok(());
+        }
+        if self.is_for_nobody(&event) {
+            return Ok(());
+        }
         match event {
-            Event::To { member, .. } | Event::Request { member, .. }
-                if self.members[member].held.is_some() =>
-            {
-                self.hold(member, event);
-                Ok(())
-            }
-            Event::Arrival { to, .. } if self.members[number_of(to)].held.is_some() => {
-                self.hold(number_of(to), event);
-                Ok(())
-            }
-            Event::To { member, start, input } => self.on_input(member, start, input),
-            Event::Arrival { from, to, message } => self.on_arrival(from, to, message),
+            Event::To { member, start, input } => return self.on_input(member, start, input),
+            Event::Arrival { from, to, message } => return self.on_arrival(from, to, message),
             Event::Request { member, client, operation, command } => {
-                self.on_request(member, client, operation, command)
+                return self.on_request(member, client, operation, command);
             }
-            Event::Answer { client, operation, answer } => {
-                self.on_answer(client, operation, answer);
-                Ok(())
-            }
+            Event::Answer { client, operation, answer } => self.on_answer(client, operation, answer),
             Event::Timeout { client, operation } => {
                 if self.clients.each[client].waiting == Waiting::Answer(operation) {
                     self.on_answer(client, operation, Answer::Unknown);
                 }
-                Ok(())
             }
-            Event::Act { client } => {
-                self.act(client);
-                Ok(())
+            Event::Act { client } => self.act(client),
+            Event::Fault(kind) => return self.on_fault(kind),
+            Event::Ambush { member, .. } => return self.ambush(member),
+            Event::Crash { member, crash, .. } => self.crash(member, crash),
+            Event::Boot { member, .. } => return self.boot(member),
+            Event::Resume { member, .. } => self.resume(member),
+            Event::Mend(cut) => self.mend(&cut),
+            Event::Flap { cut, every_us, left } => self.flap(cut, every_us, left),
+        }
+        Ok(())
+    }
+
+    /// The member that an event has to wait for, because its process is paused.
+    fn paused(&self, event: &Event) -> Option<usize> {
+        let member = match event {
+            Event::To { member, .. } | Event::Request { member, .. } => *member,
+            Event::Arrival { to, .. } => number_of(*to),
+            Event::Answer { .. }
+            | Event::Timeout { .. }
+            | Event::Act { .. }
+            | Event::Fault(_)
+            | Event::Ambush { .. }
+            | Event::Crash { .. }
+            | Event::Boot { .. }
+            | Event::Resume { .. }
+            | Event::Mend(_)
+            | Event::Flap { .. } => return None,
+        };
+        Some(member).filter(|&member| self.members[member].held.is_some())
+    }
+
+    /// Whether the start of the member that an event is meant for is over, or the time of faults.
+    fn is_for_nobody(&self, event: &Event) -> bool {
+        match *event {
+            Event::Ambush { member, start } | Event::Crash { member, start, .. } => {
+                self.nemesis.is_over || self.members[member].start != start
             }
-            Event::Fault(kind) => self.on_fault(kind),
-            Event::Ambush { member, start } => {
-                if self.members[member].start == start && !self.nemesis.is_over {
-                    return self.ambush(member);
-                }
-                Ok(())
+            Event::Boot { member, start } | Event::Resume { member, start } => {
+                self.members[member].start != start
             }
-            Event::Crash { member, start, crash } => {
-                if self.members[member].start == start && !self.nemesis.is_over {
-                    self.crash(member, crash);
-                }
-                Ok(())
-            }
-            Event::Boot { member, start } => {
-                if self.members[member].start == start {
-                    self.boot(member)
-                } else {
-                    Ok(())
-                }
-            }
-            Event::Resume { member, start } => {
-                if self.members[member].start == start {
-                    self.resume(member);
-                }
-                Ok(())
-            }
-            Event::Mend(cut) => {
-                self.mend(&cut);
-                Ok(())
-            }
-            Event::Flap { cut, every_us, left } => {
-                self.flap(cut, every_us, left);
-                Ok(())
-            }
+            // A process looks for itself whether an input is for it, and machines at whom a message is for.
+            Event::To { .. }
+            | Event::Arrival { .. }
+            | Event::Request { .. }
+            | Event::Answer { .. }
+            | Event::Timeout { .. }
+            | Event::Act { .. }
+            | Event::Fault(_)
+            | Event::Mend(_)
+            | Event::Flap { .. } => false,
         }
     }
 
