@@ -22,6 +22,11 @@ impl EarlyAppends {
         self.bytes
     }
 
+    /// The same, summed up anew.
+    pub(crate) fn sum_bytes(&self) -> usize {
+        self.slices.values().map(LogSlice::size_bytes).sum()
+    }
+
     /// Keeps a slice if there is room.
     pub(crate) fn keep(&mut self, slice: LogSlice, max_bytes: usize) {
         let bytes = slice.size_bytes();

@@ -80,6 +80,11 @@ fn check_bounds(node: &Node) {
     match &node.role {
         Role::Follower(follower) => {
             assert!(follower.early.bytes() <= options.max_early_bytes, "appends that came early are bounded");
+            assert_eq!(
+                follower.early.bytes(),
+                follower.early.sum_bytes(),
+                "early appends are counted exactly"
+            );
             assert!(follower.reads.len() <= options.max_waiting_reads, "a follower's reads are bounded");
         }
         Role::Leader(leader) => {

@@ -227,10 +227,11 @@ impl View<'_> {
         }
         let votes = votes.or(old_votes.flatten()).unwrap_or(1);
         let mut target = self.configuration.clone();
+        // Joined first: of no voters at all, quorums that were set could not be kept.
+        target.voters = target.voters.joined_by(id, votes);
         if let Some(old) = replaces {
             target.voters = target.voters.left_by(old);
         }
-        target.voters = target.voters.joined_by(id, votes);
         target.learners.remove(&id);
         NextStep::Configure(target)
     }

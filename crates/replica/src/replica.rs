@@ -360,7 +360,6 @@ impl Replica {
     /// Makes jobs of what the inputs have left to do.
     fn work(&mut self) {
         self.publish_if_needed();
-        self.introduce_first_members();
         self.ask_for_changes();
         self.offer_writes();
         self.ask_for_reads();
@@ -369,7 +368,8 @@ impl Replica {
                 self.on_effect(effect);
             }
             // What has been applied may allow for the next step.
-            if !self.bring_changes_about() {
+            let has_introduced = self.introduce_first_members();
+            if !self.bring_changes_about() && !has_introduced {
                 break;
             }
         }

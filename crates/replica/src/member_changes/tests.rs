@@ -1,6 +1,6 @@
 //! Which step comes next, and what the books say.
 
-use tenure_raft::Voters;
+use tenure_raft::{Quorums, Voters};
 use tenure_store::Command;
 
 use super::*;
@@ -130,6 +130,18 @@ fn one_is_replaced_by_another_in_one_step_and_leaves_it_its_votes() {
 }
 
 #[test]
+fn the_only_voter_is_replaced_though_quorums_are_set() {
+    let mut leader = Leader::new();
+    let set = Quorums { election_votes: 1, commit_votes: 1 };
+    leader.configuration.voters = Voters::weighted([(id(1), 1)]).with_quorums(Some(set));
+    leader.bring_about(&add(4, Learner::Waits));
+    let NextStep::Configure(target) = leader.next_step(&promote(4, None, Some(1))) else {
+        panic!("one step")
+    };
+    assert_eq!(target.voters, Voters::weighted([(id(4), 1)]).with_quorums(Some(set)));
+}
+
+#[test]
 fn a_promoted_learner_has_one_vote_or_as_many_as_it_is_given() {
     let mut leader = Leader::new();
     leader.bring_about(&add(4, Learner::Waits));
@@ -146,7 +158,7 @@ fn nobody_is_without_a_voter_and_quorums_that_were_set_still_meet() {
     leader.configuration = Configuration::of_voters([id(1)]);
     let NextStep::Configure(target) = leader.next_step(&remove(1)) else { panic!("the core refuses it") };
     assert_eq!(refused(&target), Some(ChangeRefusal::NoVoters));
-    let quorums = tenure_raft::Quorums { election_votes: 3, commit_votes: 1 };
+    let quorums = Quorums { election_votes: 3, commit_votes: 1 };
     leader.configuration.voters = Voters::of((1..=3).map(id)).with_quorums(Some(quorums));
     let NextStep::Configure(target) = leader.next_step(&remove(1)) else { panic!("the core refuses it") };
     assert_eq!(refused(&target), None);

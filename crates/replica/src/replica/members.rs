@@ -154,6 +154,10 @@ impl Replica {
         if log.configuration_index() > log.last_applied() || node.configuration().is_joint() {
             return None;
         }
+        // What is asked for comes behind what a leader has to say by itself, and not the other way round.
+        if self.publication.introduced_in != node.current_term() {
+            return None;
+        }
         let view = View {
             store: &self.store,
             configuration: node.configuration(),
@@ -234,21 +238,23 @@ impl Replica {
     }
 
     /// Once a term, the leader writes down where those first members are reached that have not said it yet: who
-    /// joins later has no other way to learn it.
-    pub(super) fn introduce_first_members(&mut self) {
+    /// joins later has no other way to learn it. Returns whether the core may have something to do for it.
+    pub(super) fn introduce_first_members(&mut self) -> bool {
         let (term, log) = (self.node.current_term(), self.node.log());
         // Before it has applied an entry of its term, it may not know what was written long ago.
         let knows_all = log.term_at(log.last_applied()) == Some(term);
         if self.node.role() != RoleKind::Leader || !knows_all || self.publication.introduced_in == term {
-            return;
+            return false;
         }
+        let last_before = log.last_index();
         self.publication.introduced_in = term;
         for Member { id, peer_urls, .. } in self.publication.first_members.clone() {
             let Some(node_id) = NodeId::new(id) else { continue };
             let is_member = self.node.configuration().is_member(node_id);
-            if is_member && self.store.member(id).is_none() {
+            if is_member && self.store.member(id).is_none() && !self.store.is_removed(id) {
                 self.write_addresses(node_id, peer_urls);
             }
         }
+        self.node.log().last_index() > last_before
     }
 }

@@ -258,3 +258,22 @@ fn where_a_member_is_reached_is_not_undone_by_the_flags_of_a_later_start() {
     let known = cluster.members[&leader].replica.store().member(at).cloned();
     assert_eq!(known.map(|member| member.peer_urls), Some(url(9)));
 }
+
+/// Nor what was asked for before there was a leader, which hears of it before it has said where the first members are
+/// reached.
+#[test]
+fn where_a_member_is_reached_is_not_undone_by_the_flags_of_a_first_leader() {
+    let mut cluster = Cluster::new(Options::default());
+    introduce(&mut cluster);
+    let update = |number| MemberChange::Update { id: id(number), peer_urls: url(10 + number) };
+    let asked = [1, 2, 3].map(|at| (at, cluster.change_members(at, update(follower_of(at)), false)));
+    let leader = cluster.await_leader();
+    for (at, request) in asked {
+        assert!(matches!(cluster.await_reply(at, request), Reply::Changed { .. }));
+    }
+    put(&mut cluster, leader, "k");
+    for number in 1..=3 {
+        let known = cluster.members[&leader].replica.store().member(number).cloned();
+        assert_eq!(known.map(|member| member.peer_urls), Some(url(10 + number)));
+    }
+}
