@@ -254,8 +254,9 @@ impl Action {
             }),
             Action::CompareTwo { keys: [first, second], expected } => {
                 let compare = [expected[0].of(first, value_bytes), expected[1].of(second, value_bytes)];
+                // Nested or not, comparisons see the state before the transaction.
                 let inner = TxnRequest {
-                    compare: vec![compare[1].clone()],
+                    compare: compare.to_vec(),
                     success: vec![RequestOp::Put(put(second, false))],
                     ..TxnRequest::default()
                 };

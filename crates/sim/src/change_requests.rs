@@ -5,17 +5,24 @@ use tenure_raft::{Configuration, Learner, NodeId, RoleKind, Term};
 use tenure_replica::{ChangeRefusal, MemberChange, Reply};
 
 use crate::coverage::Mark;
-use crate::judges::Verdict;
 use crate::judges::asked::Wanted;
+use crate::judges::{Verdict, require};
 use crate::random::CERTAIN_PPM;
 use crate::trace::Detail;
 use crate::world::World;
+
+const NOT_DONE: &str = "what may be made is not called certainly not made";
+const IN_VAIN: &str = "what was done before is not done again";
 
 /// A change that a member was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct AskedChange {
     change: MemberChange,
     force: bool,
+    /// Somebody was asked to make it.
+    is_sent: bool,
+    /// The member that was asked knew that there is nothing left to do.
+    is_in_vain: bool,
     /// What was committed when it was asked for.
     committed: u64,
 }
@@ -45,7 +52,15 @@ impl World {
         let how = if force { " by force" } else { "" };
         let text = format!("an operator asks {} for {change:?}{how}", it.id);
         self.open_changes += 1;
-        process.changes.insert(request, AskedChange { change: change.clone(), force, committed });
+        let node = process.replica.node();
+        let applied = node.log().last_applied();
+        let is_in_vain = match change {
+            MemberChange::Remove { id } => self.judges.was_removed(*id, applied.0),
+            MemberChange::Promote { id, .. } => node.log().configuration_at(applied).is_voter(*id),
+            MemberChange::Add { .. } | MemberChange::Update { .. } => false,
+        };
+        let asked = AskedChange { change: change.clone(), force, is_sent: false, is_in_vain, committed };
+        process.changes.insert(request, asked);
         let node = process.replica.node();
         if node.role() == RoleKind::Leader {
             self.judges.on_asked(node.current_term(), Wanted::Change(change.clone()), force);
@@ -72,7 +87,7 @@ impl World {
         asked: &AskedChange,
         reply: &Reply,
     ) -> Verdict {
-        let AskedChange { change, force, committed } = asked;
+        let AskedChange { change, force, is_sent, is_in_vain, committed } = asked;
         let id = self.members[member].id;
         let facts = [75, member as u64];
         self.trace.line(
@@ -88,6 +103,9 @@ impl World {
             Reply::Changed { .. } => {
                 self.coverage.reach(Mark::MembersChanged);
                 self.changes_made += 1;
+                require(IN_VAIN, !is_in_vain, || {
+                    format!("{id} says that it has done what was done long ago")
+                })?;
                 let process = self.members[member].process.as_ref();
                 let applied = process.map_or(0, |process| process.replica.store().applied_index());
                 if let MemberChange::Update { id: updated, peer_urls } = change {
@@ -101,7 +119,13 @@ impl World {
                 }
                 self.judges.on_change_refused(self.plan.replica.max_learners, change, *force, why)
             }
-            Reply::Failed(_) => Ok(()),
+            Reply::Failed(failure) => {
+                require(NOT_DONE, !(*is_sent && failure.is_certainly_not_done()), || {
+                    format!(
+                        "{id} has asked for {change:?} and says that it is certainly not made: {failure:?}"
+                    )
+                })
+            }
             Reply::Applied { .. } | Reply::Read { .. } => {
                 panic!("that is no answer to an operator: {reply:?}")
             }
@@ -121,10 +145,12 @@ impl World {
                 let kinds = [Learner::Joins { votes: 1 }, Learner::Joins { votes: 2 }, Learner::Waits];
                 Some(MemberChange::Add { id, peer_urls: peer_urls(id, 1), learner: random.pick(&kinds) })
             }
+            // It may have gone already.
+            3 if random.chance(CERTAIN_PPM / 4) => Some(MemberChange::Remove { id: random.pick(&ids) }),
             3 | 4 if inside.len() > 1 => Some(MemberChange::Remove { id: random.pick(&inside) }),
             5 if !inside.is_empty() => {
                 let id = random.pick(&inside);
-                Some(MemberChange::Update { id, peer_urls: peer_urls(id, random.below(3)) })
+                Some(MemberChange::Update { id, peer_urls: peer_urls(id, random.between(1, 3)) })
             }
             _ if !learners.is_empty() => {
                 let id = random.pick(&learners);
@@ -136,6 +162,18 @@ impl World {
             _ => None,
         }
     }
+}
+
+impl AskedChange {
+    /// Somebody is asked to make the change.
+    pub(crate) fn on_sent(&mut self) {
+        self.is_sent = true;
+    }
+}
+
+/// Where one of the first members is reached at first.
+pub(crate) fn first_urls(id: NodeId) -> Vec<String> {
+    peer_urls(id, 0)
 }
 
 /// Where a member is reached, at different times.

@@ -16,6 +16,7 @@ use crate::network::Fate;
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
+const STICKINESS: &str = "who hears its leader takes part in no other election";
 /// After this a client learns that nobody listens.
 const REFUSED_US: u64 = 100;
 
@@ -49,6 +50,7 @@ impl World {
             }
             Input::Unreachable(peer) => {
                 process.replica.on_unreachable(now, peer);
+                process.heard_leader_at.take_if(|(leader, _)| *leader == peer);
                 let facts = [50, member as u64, peer.as_u64()];
                 let id = it.id;
                 self.trace.line(
@@ -63,6 +65,7 @@ impl World {
     }
 
     pub(crate) fn on_arrival(&mut self, from: NodeId, to: NodeId, message: PeerMessage) -> Verdict {
+        let election_timeout_us = self.plan.replica.raft.election_timeout_us;
         let member = number_of(to);
         let it = &mut self.members[member];
         let Some(process) = it.process.as_mut().filter(|_| it.id == to) else { return Ok(()) };
@@ -88,8 +91,18 @@ impl World {
                 self.coverage.reach(Mark::ReadDuringTransfer);
             }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
+            let is_disturbance = process.is_disturbed_by(envelope, now, election_timeout_us);
+            let is_sign_of_life =
+                matches!(envelope.message, Message::AppendEntries { .. } | Message::Heartbeat { .. });
             process.replica.on_peer(now, from, message);
-            self.judges.on_arrived(&before, process.replica.node(), term)?;
+            let node = process.replica.node();
+            if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
+                process.heard_leader_at = Some((from, now));
+            }
+            self.judges.on_arrived(&before, node, term)?;
+            require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
+                format!("{to} has just heard its leader, and takes part in the election of {from}")
+            })?;
         } else {
             process.replica.on_peer(now, from, message);
         }
@@ -191,6 +204,19 @@ impl World {
     fn send(&mut self, member: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
+        if let PeerMessage::ChangeMembers(asked) = &message
+            && let Some(change) = self.process(member).changes.get_mut(&asked.number)
+        {
+            change.on_sent();
+        }
+        if let PeerMessage::Raft(Envelope { message: Message::TimeoutNow, .. }) = &message
+            && let Some(process) = self.members[member].process.as_ref()
+            // Who leaves does not wait, and what happens together may add an entry behind it.
+            && process.replica.node().role() == RoleKind::Leader
+            && self.plan.max_batching_us == 0
+        {
+            self.judges.on_handed_over(process.replica.node(), to)?;
+        }
         if asks(&message) && self.nemesis.hits_asker() {
             self.members[member].crashes_left = 2;
             let (start, crash) = (self.members[member].start, self.nemesis.any_crash());

@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tenure_raft::invariants::{self, Summary};
-use tenure_raft::{Configuration, EntryId, Event as RaftEvent, HardState, Index, NodeId, Term};
+use tenure_raft::{
+    Configuration, EntryId, Envelope, Event as RaftEvent, HardState, Index, Message, NodeId, Quorums,
+    RoleKind, Term, Time,
+};
 use tenure_replica::record::from_record;
 use tenure_replica::{
     Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker, RecoveryError,
@@ -18,7 +21,7 @@ use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
 
 use crate::action::OperationId;
-use crate::change_requests::AskedChange;
+use crate::change_requests::{AskedChange, first_urls};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::judges::Recovered;
@@ -162,6 +165,8 @@ pub(crate) struct Process {
     pub(crate) requests: BTreeMap<RequestId, Asker>,
     /// The changes of the members that it was asked for.
     pub(crate) changes: BTreeMap<RequestId, AskedChange>,
+    /// When, by its own clock, it last heard which leader.
+    pub(crate) heard_leader_at: Option<(NodeId, Time)>,
     /// When it last heard from whom.
     pub(crate) heard_us: BTreeMap<NodeId, u64>,
     /// When the earliest timer event is due.
@@ -199,6 +204,17 @@ impl Process {
         }
     }
 
+    /// Whether somebody asks for its vote though it has heard its leader within the shortest of election timeouts
+    /// (thesis §4.2.3). To hand over leadership disturbs nobody.
+    pub(crate) fn is_disturbed_by(&self, envelope: &Envelope, now: Time, election_timeout_us: u64) -> bool {
+        let node = self.replica.node();
+        let asks = matches!(envelope.message, Message::RequestVote { leadership_transfer: false, .. });
+        let follows = |leader: NodeId| node.role() == RoleKind::Follower && node.leader_id() == Some(leader);
+        asks && self
+            .heard_leader_at
+            .is_some_and(|(leader, heard_at)| follows(leader) && now.since_us(heard_at) < election_timeout_us)
+    }
+
     /// Whether the cluster knows the member by its name; none wants to know one that was removed, even if the core
     /// was made to take it back.
     pub(crate) fn is_known(&self) -> bool {
@@ -220,7 +236,13 @@ impl Member {
     pub(crate) fn new(number: usize, plan: &Plan, clock: Clock) -> Member {
         let is_first = number < plan.members;
         let ids = (0..plan.members).map(|number| id_of(number, 0));
-        let first = if is_first { Configuration::of_voters(ids) } else { Configuration::default() };
+        let mut first = if is_first { Configuration::of_voters(ids) } else { Configuration::default() };
+        if let Some(commit_votes) = plan.first_commit_votes.filter(|_| is_first) {
+            let members = plan.members as u64;
+            let commit_votes = commit_votes.clamp(1, members);
+            let election_votes = (members / 2 + 1).max(members - commit_votes + 1);
+            first.voters = first.voters.with_quorums(Some(Quorums { election_votes, commit_votes }));
+        }
         Member {
             id: id_of(number, 0),
             last_in_force: first.clone(),
@@ -288,6 +310,10 @@ impl Member {
         let Started { mut replica, log, checkpoints, torn_tail } =
             tenure_replica::start(how, log_disk.clone(), checkpoint_disk.clone(), now)?;
         replica.publish(record_of(&identity));
+        let first_members = self.first.members();
+        replica.introduce(
+            first_members.map(|id| MemberRecord { peer_urls: first_urls(id), ..record(id) }).collect(),
+        );
         self.process = Some(Box::new(Process {
             before: invariants::summary(replica.node()),
             in_force: replica.node().configuration().clone(),
@@ -301,6 +327,7 @@ impl Member {
             checkpoint_running: None,
             requests: BTreeMap::new(),
             changes: BTreeMap::new(),
+            heard_leader_at: None,
             heard_us: BTreeMap::new(),
             timer_at_us: None,
             is_batching: false,
@@ -325,10 +352,16 @@ pub(crate) fn number_of(id: NodeId) -> usize {
 }
 
 fn record_of(identity: &Identity) -> MemberRecord {
+    let id = identity.member_id;
+    MemberRecord { directory_id: Some(identity.directory_id), name: id.to_string(), ..record(id) }
+}
+
+/// What is known of a member of which nothing is known.
+fn record(id: NodeId) -> MemberRecord {
     MemberRecord {
-        id: identity.member_id.as_u64(),
-        directory_id: Some(identity.directory_id),
-        name: identity.member_id.to_string(),
+        id: id.as_u64(),
+        directory_id: None,
+        name: String::new(),
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
     }

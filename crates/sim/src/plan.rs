@@ -10,6 +10,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many members the cluster has at first.
     pub members: usize,
+    /// So many votes commit at first, if it is no majority. Elections need as many as follows from that.
+    pub first_commit_votes: Option<u64>,
     /// How many more machines there are, for who may become a member later.
     pub spares: usize,
     /// How long faults happen.

@@ -315,6 +315,7 @@ impl World {
             let Some(process) = process else { continue };
             process.replica.store().check_invariants();
             self.judges.operations.check_state(*id, &process.replica.state())?;
+            self.judges.operations.check_addresses(*id, process.replica.store())?;
             self.check_log_is_short(process.replica.node())?;
         }
         self.check_leader_votes()

@@ -39,9 +39,13 @@ impl Plan {
         let faults_us = random.between(10, 60) * SECOND_US;
         let spares = if faults.member_change_us.is_some() { random.between(0, 3) as usize } else { 0 };
         let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
+        // Operators who ask for one change at a time set no quorums, but may find some set.
+        let sets_quorums = random.chance(CERTAIN_PPM / 3) && faults.asks_any_member;
+        let first_commit_votes = sets_quorums.then(|| random.between(1, members as u64));
         Plan {
             seed,
             members,
+            first_commit_votes,
             spares,
             faults_us,
             progress_within_us: 30 * election_timeout_us
@@ -68,7 +72,7 @@ impl Plan {
     /// a second.
     pub fn typical(seed: u64) -> Plan {
         let mut plan = Plan::swarm(seed);
-        (plan.members, plan.spares) = (3, 0);
+        (plan.members, plan.spares, plan.first_commit_votes) = (3, 0, None);
         plan.replica = tenure_replica::Options {
             checkpoint_entries: 500,
             catch_up_entries: 100,

@@ -74,6 +74,7 @@ impl World {
             judges: Judges::new(
                 first,
                 plan.faults.asks_any_member,
+                plan.replica.max_learners,
                 Operations::new(plan.clients.value_bytes),
             ),
             coverage: Coverage::default(),

@@ -55,6 +55,11 @@ impl Before {
         }
     }
 
+    /// Whether the node has neither gone to another term nor voted.
+    pub(crate) fn has_vote_of(&self, node: &Node) -> bool {
+        node.status().hard_state == self.hard_state
+    }
+
     /// Whether the node is what it was; or leads no more, as the time may have shown it.
     fn is_as_before(&self, node: &Node) -> bool {
         let same_role = node.role() == self.role && node.match_indexes().eq(self.matches.iter().copied());

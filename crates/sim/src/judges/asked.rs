@@ -37,12 +37,18 @@ pub(crate) struct Begun<'a> {
 /// All that was asked for, and whether by force: by the term of the leader that was asked.
 #[derive(Default, Debug)]
 pub(crate) struct Asked {
+    /// So many learners may wait to be promoted.
+    max_learners: usize,
     in_term: BTreeMap<Term, Vec<(Wanted, bool)>>,
     /// What was committed when.
     committed: Vec<(u64, Index)>,
 }
 
 impl Asked {
+    pub(crate) fn new(max_learners: usize) -> Asked {
+        Asked { max_learners, ..Asked::default() }
+    }
+
     /// The leader of `term` is asked for something.
     pub(crate) fn on_asked(&mut self, term: Term, wanted: Wanted, force: bool) {
         self.in_term.entry(term).or_default().push((wanted, force));
@@ -68,7 +74,9 @@ impl Asked {
         let &Begun { leader, term, before, next } = begun;
         let by_itself = promotes(before, next);
         let asked = self.asked_in(term).iter();
-        let mut fitting = asked.filter(|(wanted, _)| wanted.makes(before, next)).peekable();
+        let is_full = waiting(before) >= self.max_learners;
+        let fits = |wanted: &Wanted| wanted.makes(before, next) && !(is_full && wanted.adds_one_that_waits());
+        let mut fitting = asked.filter(|(wanted, _)| fits(wanted)).peekable();
         require(JUDGE, by_itself || fitting.peek().is_some(), || {
             format!("{leader} makes {next} of {before}, which nobody has asked it for in term {term}")
         })?;
@@ -106,8 +114,15 @@ impl Asked {
         })
     }
 
-    /// A leader has written down, in this term, where a member is reached.
-    pub(crate) fn check_addresses(&self, term: Term, member: NodeId, urls: &[String]) -> Verdict {
+    /// A leader has written down, in this term, where a member is reached. It may do so unasked for those of the first
+    /// members of which nothing is written.
+    pub(crate) fn check_addresses(
+        &self,
+        term: Term,
+        member: NodeId,
+        urls: &[String],
+        is_introduced: bool,
+    ) -> Verdict {
         let is_asked = self.asked_in(term).iter().any(|(wanted, _)| match wanted {
             Wanted::Change(
                 MemberChange::Update { id, peer_urls } | MemberChange::Add { id, peer_urls, .. },
@@ -115,7 +130,7 @@ impl Asked {
             Wanted::Change(MemberChange::Remove { .. } | MemberChange::Promote { .. })
             | Wanted::Exactly(_) => false,
         });
-        require(JUDGE, is_asked, || {
+        require(JUDGE, is_asked || is_introduced, || {
             format!("the leader of term {term} has {member} reached at {urls:?}, and was not asked for it")
         })
     }
@@ -131,7 +146,6 @@ pub(crate) fn check_refusal(
     refusal: &ChangeRefusal,
 ) -> Verdict {
     let was = |holds: &dyn Fn(&Configuration) -> bool| past.iter().any(|(_, then)| holds(then));
-    let waiting = |then: &Configuration| then.learners.values().filter(|it| **it == Learner::Waits).count();
     let is_true = match (refusal, change) {
         (ChangeRefusal::MemberNotFound, MemberChange::Add { id, .. }) => was(&|then| then.is_member(*id)),
         (ChangeRefusal::MemberNotFound, MemberChange::Promote { id, replaces, .. }) => {
@@ -167,7 +181,16 @@ pub(crate) fn check_refusal(
     require(REFUSAL, is_true, || format!("{change:?} is refused: {refusal}, which was never so"))
 }
 
+/// How many learners wait to be promoted.
+fn waiting(configuration: &Configuration) -> usize {
+    configuration.learners.values().filter(|learner| **learner == Learner::Waits).count()
+}
+
 impl Wanted {
+    fn adds_one_that_waits(&self) -> bool {
+        matches!(self, Wanted::Change(MemberChange::Add { learner: Learner::Waits, .. }))
+    }
+
     /// Whether this is the way from `before` to `next`.
     fn makes(&self, before: &Configuration, next: &Configuration) -> bool {
         let change = match self {
@@ -230,7 +253,7 @@ mod tests {
     }
 
     fn asked(change: MemberChange, force: bool) -> Asked {
-        let mut asked = Asked::default();
+        let mut asked = Asked::new(1);
         asked.on_asked(Term(3), Wanted::Change(change), force);
         asked
     }
@@ -265,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn a_learner_too_many_is_seen() {
+        let one = of(&[(1, 1)], &[(2, Learner::Waits)]);
+        let two = of(&[(1, 1)], &[(2, Learner::Waits), (3, Learner::Waits)]);
+        let none = of(&[(1, 1)], &[]);
+        let add = |id| MemberChange::Add { id: node(id), peer_urls: Vec::new(), learner: Learner::Waits };
+        asked(add(2), false).check_begun(&begun(&none, &one), |_| true).unwrap();
+        let seen = asked(add(3), false).check_begun(&begun(&one, &two), |_| true).unwrap_err();
+        assert_eq!(seen.judge, JUDGE);
+    }
+
+    #[test]
     fn a_change_that_leaves_no_quorum_in_reach_is_seen_unless_it_is_forced() {
         let (before, next) = (of(&[(1, 1), (2, 1), (3, 1)], &[]), of(&[(1, 1), (2, 1)], &[]));
         let removal = || MemberChange::Remove { id: node(3) };
@@ -296,8 +330,9 @@ mod tests {
     fn addresses_of_another_term_are_seen() {
         let urls = vec!["http://2.example:1".to_owned()];
         let asked = asked(MemberChange::Update { id: node(2), peer_urls: urls.clone() }, false);
-        asked.check_addresses(Term(3), node(2), &urls).unwrap();
-        assert_eq!(asked.check_addresses(Term(4), node(2), &urls).unwrap_err().judge, JUDGE);
+        asked.check_addresses(Term(3), node(2), &urls, false).unwrap();
+        asked.check_addresses(Term(4), node(2), &urls, true).unwrap();
+        assert_eq!(asked.check_addresses(Term(4), node(2), &urls, false).unwrap_err().judge, JUDGE);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) use durability::Recovered;
 pub(crate) use operations::{Action, Answer, OperationId, Operations};
 pub(crate) use quorum::is_quorum;
 
+use crate::change_requests::first_urls;
 use agreement::{Agreement, Before};
 use asked::{Asked, Begun, Wanted};
 use committed::Committed;
@@ -87,7 +88,12 @@ pub(crate) struct Judges {
 }
 
 impl Judges {
-    pub(crate) fn new(first: Configuration, ids_are_used_once: bool, operations: Operations) -> Judges {
+    pub(crate) fn new(
+        first: Configuration,
+        ids_are_used_once: bool,
+        max_learners: usize,
+        operations: Operations,
+    ) -> Judges {
         Judges {
             elections: Elections::default(),
             votes: Votes::default(),
@@ -97,7 +103,7 @@ impl Judges {
             durability: Durability::default(),
             committed: Committed::default(),
             membership: Membership::new(first, ids_are_used_once),
-            asked: Asked::default(),
+            asked: Asked::new(max_learners),
             reads: Reads::default(),
             state_machines: StateMachines::default(),
             operations,
@@ -175,7 +181,10 @@ impl Judges {
             membership.on_committed(id, payload)?;
             operations.on_committed(id.index.0, payload)?;
             match operations.addresses_at(id.index.0) {
-                Some((member, urls)) => asked.check_addresses(id.term, member, urls),
+                Some((member, urls)) => {
+                    let is_first = operations.is_first_address(id.index.0, member);
+                    asked.check_addresses(id.term, member, urls, is_first && urls == first_urls(member))
+                }
                 None => Ok(()),
             }
         })
@@ -207,6 +216,21 @@ impl Judges {
         self.asked.check_caught_up(&begun, now_us, lag_us, |id, index| {
             let entry = self.committed.id_at(index);
             if id == node.id() { log.matches(entry) } else { self.durability.shadow(id).holds(entry) }
+        })
+    }
+
+    /// Whether a member that has applied the log up to `applied` knows that another one was removed.
+    pub(crate) fn was_removed(&self, id: NodeId, applied: u64) -> bool {
+        let mut known = self.membership.history().iter().take_while(|(index, _)| index.0 <= applied);
+        let since = known.position(|(_, then)| then.is_member(id));
+        since.is_some() && known.last().is_some_and(|(_, then)| !then.is_member(id))
+    }
+
+    /// Whether all that `from` has is on the disk of `to`, which it tells to take over.
+    pub(crate) fn on_handed_over(&self, from: &Node, to: NodeId) -> Verdict {
+        let last = from.log().last();
+        require("who takes over has everything", self.durability.shadow(to).holds(last), || {
+            format!("{} tells {to} to take over, which lacks {last}", from.id())
         })
     }
 

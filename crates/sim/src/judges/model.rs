@@ -48,6 +48,11 @@ impl Model {
         self.compactions.last().map_or(-1, |&(_, revision)| revision)
     }
 
+    /// Whether a compaction was the first to forget history up to this revision.
+    pub(crate) fn was_compacted_at(&self, revision: i64) -> bool {
+        self.compactions.iter().any(|&(_, compacted)| compacted == revision)
+    }
+
     /// Executes nothing at the next index.
     pub(crate) fn skip(&mut self) {
         self.revisions.push(self.revision());

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tenure_raft::{NodeId, Payload};
 use tenure_replica::Failure;
-use tenure_store::{Command, Rejection, Response, Snapshot};
+use tenure_store::{Command, Rejection, Response, Snapshot, Store};
 
 use super::model::Model;
 use super::{Verdict, Violation, require};
@@ -70,6 +70,8 @@ pub(crate) struct Operations {
     /// The latest index that any answer has shown.
     shown: u64,
     value_bytes: usize,
+    /// Which compaction was told that it has forgotten history up to where.
+    compacted: BTreeMap<i64, OperationId>,
     /// Where which member is reached, from which index on.
     addresses: Vec<(u64, u64, Vec<String>)>,
 }
@@ -82,6 +84,7 @@ impl Operations {
             model: Model::new(),
             shown: 0,
             value_bytes,
+            compacted: BTreeMap::new(),
             addresses: Vec::new(),
         }
     }
@@ -200,7 +203,10 @@ impl Operations {
             let fits = matches!(result, Ok(Response::Compact) | Err(Rejection::Compacted));
             // Either answer says that what is older is forgotten, by this compaction or by one before it.
             let is_forgotten = self.model.compact_revision() >= wanted;
-            require(ACKNOWLEDGED, fits && is_forgotten && revision >= wanted, || {
+            // Only one of them is told that it was the one.
+            let is_first = result.is_err()
+                || (self.model.was_compacted_at(wanted) && *self.compacted.entry(wanted).or_insert(id) == id);
+            require(ACKNOWLEDGED, fits && is_forgotten && is_first && revision >= wanted, || {
                 format!(
                     "{id} ({:?}) is answered {result:?} at revision {revision}; compacted is {}",
                     operation.action,
@@ -283,6 +289,25 @@ impl Operations {
     pub(crate) fn counts(&self) -> (usize, usize) {
         let executed = self.each.iter().filter(|operation| operation.executed.is_some()).count();
         (self.each.len(), executed)
+    }
+
+    /// Whether nothing before this index says where a member is reached.
+    pub(crate) fn is_first_address(&self, index: u64, member: NodeId) -> bool {
+        !self.addresses.iter().any(|(at, id, _)| *at < index && *id == member.as_u64())
+    }
+
+    /// Compares what a member knows of the others with what the log says: where each is reached.
+    pub(crate) fn check_addresses(&self, member: NodeId, store: &Store) -> Verdict {
+        let last: BTreeMap<u64, &Vec<String>> =
+            self.addresses.iter().map(|(_, id, urls)| (*id, urls)).collect();
+        let there = last.into_iter().filter(|(id, _)| !store.is_removed(*id));
+        for (id, expected) in there {
+            let known = store.member(id).map(|member| &member.peer_urls);
+            require(ACKNOWLEDGED, known == Some(expected), || {
+                format!("{member} has {id} reached at {known:?}, not {expected:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// Compares all keys of a member's state with the model.
@@ -433,6 +458,8 @@ mod tests {
         assert_eq!(judge(fixture.operations.on_write_answered(id, &told, 2)), ACKNOWLEDGED);
         fixture.commit(&command.unwrap()).0.unwrap();
         assert!(fixture.operations.on_write_answered(id, &told, 2).is_ok());
+        let (again, _) = fixture.operations.begin(Action::Compact { revision: 2 });
+        assert_eq!(judge(fixture.operations.on_write_answered(again, &told, 2)), ACKNOWLEDGED);
     }
 
     #[test]
