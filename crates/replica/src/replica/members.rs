@@ -3,7 +3,7 @@
 //!
 //! The books, and which step comes next, are in [`member_changes`](crate::member_changes).
 
-use tenure_raft::{ChangeError, Configuration, NodeId, RoleKind, Term, Time};
+use tenure_raft::{ChangeError, Configuration, Index, NodeId, RoleKind, Term, Time};
 use tenure_store::{Command, Member};
 
 use super::Replica;
@@ -24,6 +24,8 @@ pub(super) struct Publication {
     pub(super) first_members: Vec<Member>,
     /// The term in which it has told the others of those, as the leader.
     introduced_in: Term,
+    /// Where in the log the last addresses stand that it has written down in that term.
+    written_at: Index,
 }
 
 impl Replica {
@@ -154,8 +156,10 @@ impl Replica {
         if log.configuration_index() > log.last_applied() || node.configuration().is_joint() {
             return None;
         }
-        // What is asked for comes behind what a leader has to say by itself, and not the other way round.
-        if self.publication.introduced_in != node.current_term() {
+        // What is asked for comes behind what a leader has to say by itself, and not the other way round; and whether
+        // two would be reached at one address is known when all that was written before is applied.
+        let Publication { introduced_in, written_at, .. } = self.publication;
+        if introduced_in != node.current_term() || written_at > log.last_applied() {
             return None;
         }
         let view = View {
@@ -182,7 +186,10 @@ impl Replica {
         let Identity { member_id: member, boot, .. } = self.identity;
         // Nobody waits for it: attempts of clients' writes are counted from one.
         let command = command::encode(Origin { member, boot, attempt: 0 }, &command);
-        self.node.propose(self.now, command).is_ok()
+        let proposed = self.node.propose(self.now, command);
+        self.publication.written_at =
+            proposed.as_ref().map_or(self.publication.written_at, |entry| entry.index);
+        proposed.is_ok()
     }
 
     fn configure(&mut self, target: &Configuration, force: bool) -> Option<ChangeAnswer> {
@@ -247,7 +254,7 @@ impl Replica {
             return false;
         }
         let last_before = log.last_index();
-        self.publication.introduced_in = term;
+        (self.publication.introduced_in, self.publication.written_at) = (term, Index(0));
         for Member { id, peer_urls, .. } in self.publication.first_members.clone() {
             let Some(node_id) = NodeId::new(id) else { continue };
             let is_member = self.node.configuration().is_member(node_id);

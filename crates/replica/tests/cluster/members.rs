@@ -243,6 +243,18 @@ fn where_a_member_is_reached_can_change_and_no_two_share_an_address() {
     cluster.assert_equal_states();
 }
 
+#[test]
+fn of_two_that_are_to_be_reached_at_one_address_one_is() {
+    let (mut cluster, leader) = cluster();
+    let update = |number| MemberChange::Update { id: id(number), peer_urls: url(9) };
+    let asked = [1, 2].map(|number| cluster.change_members(leader, update(number), false));
+    let replies = asked.map(|request| cluster.await_reply(leader, request));
+    let made = replies.iter().filter(|reply| matches!(reply, Reply::Changed { .. })).count();
+    let is_refused = |reply: &&Reply| matches!(reply, Reply::Refused(ChangeRefusal::PeerUrlExists));
+    let refused = replies.iter().filter(is_refused).count();
+    assert_eq!((made, refused), (1, 1), "{replies:?}");
+}
+
 /// A leader that starts again leads before it has applied its log: what its flags say must not undo what stands
 /// there.
 #[test]
