@@ -204,34 +204,7 @@ impl World {
     fn send(&mut self, member: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
-        if let PeerMessage::ChangeMembers(asked) = &message
-            && let Some(change) = self.process(member).changes.get_mut(&asked.number)
-        {
-            change.on_sent();
-        }
-        if let PeerMessage::Raft(Envelope { message: Message::TimeoutNow, .. }) = &message
-            && let Some(process) = self.members[member].process.as_ref()
-            // Who leaves does not wait, and what happens together may add an entry behind it.
-            && process.replica.node().role() == RoleKind::Leader
-            && self.plan.max_batching_us == 0
-        {
-            self.judges.on_handed_over(process.replica.node(), to)?;
-        }
-        if asks(&message) && self.nemesis.hits_asker() {
-            self.members[member].crashes_left = 2;
-            let (start, crash) = (self.members[member].start, self.nemesis.any_crash());
-            let in_us = self.network.delay_us();
-            self.add_in(in_us, Event::Crash { member, start, crash });
-        }
-        match message {
-            PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
-            PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
-            PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
-        }
-        self.said.messages += 1;
-        if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = &message {
-            self.said.entries += slice.entries().len() as u64;
-        }
+        self.look_at_sent(member, to, &message)?;
         let receiver = number_of(to);
         let fate = self.network.send(self.now_us, member, receiver, &message);
         let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
@@ -261,6 +234,39 @@ impl World {
                 let now = self.members[member].clock.shows(self.now_us);
                 self.process(member).replica.on_not_sent(now, message);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes down what a member says, and judges what hangs on more than the message.
+    fn look_at_sent(&mut self, member: usize, to: NodeId, message: &PeerMessage) -> Verdict {
+        if let PeerMessage::ChangeMembers(asked) = message
+            && let Some(change) = self.process(member).changes.get_mut(&asked.number)
+        {
+            change.on_sent();
+        }
+        if let PeerMessage::Raft(Envelope { message: Message::TimeoutNow, .. }) = message
+            && let Some(process) = self.members[member].process.as_ref()
+            // Who leaves does not wait, and what happens together may add an entry behind it.
+            && process.replica.node().role() == RoleKind::Leader
+            && self.plan.max_batching_us == 0
+        {
+            self.judges.on_handed_over(process.replica.node(), to)?;
+        }
+        if asks(message) && self.nemesis.hits_asker() {
+            self.members[member].crashes_left = 2;
+            let (start, crash) = (self.members[member].start, self.nemesis.any_crash());
+            let in_us = self.network.delay_us();
+            self.add_in(in_us, Event::Crash { member, start, crash });
+        }
+        match message {
+            PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
+            PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
+            PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
+        }
+        self.said.messages += 1;
+        if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = message {
+            self.said.entries += slice.entries().len() as u64;
         }
         Ok(())
     }
