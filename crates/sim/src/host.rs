@@ -2,7 +2,7 @@
 //! everything on the way.
 
 use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
-use tenure_replica::{Job, PeerMessage, Reply, RequestId};
+use tenure_replica::{Job, LogJob, PeerMessage, Reply, RequestId};
 use tenure_store::Command;
 
 use crate::action::OperationId;
@@ -352,8 +352,9 @@ impl World {
     /// What must hold of a change of the members that a leader has just begun, or ended.
     fn check_begun(&self, process: &Process) -> Verdict {
         let timeout_us = self.plan.replica.raft.election_timeout_us;
-        // A clock may be slow by a twentieth, and what has happened is handled together.
-        let lately_us = timeout_us + timeout_us / 10 + 2 * self.plan.max_batching_us;
+        // A clock may be slow by a twentieth. Where what happens is handled together, it may have happened before a pause.
+        let is_prompt = self.plan.max_batching_us == 0;
+        let lately_us = if is_prompt { timeout_us + timeout_us / 10 } else { self.now_us };
         let answers = |id: NodeId| {
             process.heard_us.get(&id).is_some_and(|&heard_us| heard_us + lately_us >= self.now_us)
         };
@@ -375,8 +376,13 @@ impl World {
             process.judged_in_force = process.in_force.clone();
         }
         self.judges.on_step(node)?;
-        let queued =
-            Queued { log_jobs: process.log_jobs.len(), checkpoint_jobs: process.checkpoint_jobs.len() };
+        let is_compaction = |job: &&LogJob| matches!(job, LogJob::Compact { .. });
+        let compactions = process.log_jobs.iter().filter(is_compaction).count();
+        let queued = Queued {
+            log_jobs: process.log_jobs.len() - compactions,
+            compactions,
+            checkpoint_jobs: process.checkpoint_jobs.len(),
+        };
         resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
         let store = process.replica.store();
         self.judges.on_applied(node, store.applied_index(), store.state_hash())

@@ -106,6 +106,8 @@ impl World {
         };
         self.trace.line(self.now_us, Detail::Short, [71, u64::from(result.is_ok())], format_args!("{text}"));
         if let Ok(id) = result {
+            let changes = self.judges.configuration_changes();
+            self.proposed.extend(target.members().map(|id| (id, changes)));
             self.judges.on_asked(id.term, Wanted::Exactly(target.clone()), force);
         }
         match result {
@@ -172,7 +174,11 @@ impl World {
             let has_been_member = self.kept_up.contains(&member) || self.members[member].is_lost;
             // Whoever was asked for may still be added at any time.
             let may_come = self.plan.faults.asks_any_member && !self.judges.was_member(id);
+            // Even if everybody who knew of it was started anew, what was proposed may be on its way to somebody, until
+            // another change is committed.
+            let changes = self.judges.configuration_changes();
             let is_wanted = may_come
+                || self.proposed.contains(&(id, changes))
                 || self.judges.configuration().is_member(id)
                 || self.members.iter().any(|other| other.id != id && other.in_force().is_member(id));
             if has_been_member && !is_wanted && self.nemesis.random.chance(CERTAIN_PPM / 2) {

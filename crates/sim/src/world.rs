@@ -3,7 +3,9 @@
 //! One thread, one seed, no clock: the time is the time of the next event. What an event does to a member
 //! is in [`host`](crate::host), how a run begins and ends in [`run`](crate::run).
 
-use tenure_raft::{Node, RoleKind};
+use std::collections::BTreeSet;
+
+use tenure_raft::{Node, NodeId, RoleKind};
 use tenure_wal::Crash;
 
 use crate::clients::{Clients, Waiting};
@@ -45,6 +47,8 @@ pub(crate) struct World {
     pub(crate) kept_up: Vec<usize>,
     /// How many changes were asked for of which nobody knows what has become, or will.
     pub(crate) open_changes: u64,
+    /// Whom operators have had proposed as members, and after how many changes.
+    pub(crate) proposed: BTreeSet<(NodeId, usize)>,
     /// How many changes operators were told are done.
     pub(crate) changes_made: u64,
     pub(crate) events: u64,
@@ -82,6 +86,7 @@ impl World {
             random: random.split(),
             kept_up: (0..plan.members).collect(),
             open_changes: 0,
+            proposed: BTreeSet::new(),
             changes_made: 0,
             events: 0,
             checkpoint_bytes: 0,

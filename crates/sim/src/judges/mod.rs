@@ -255,6 +255,11 @@ impl Judges {
         self.membership.newest()
     }
 
+    /// How many configurations were committed.
+    pub(crate) fn configuration_changes(&self) -> usize {
+        self.membership.history().len()
+    }
+
     /// Whether a committed configuration has ever named this member.
     pub(crate) fn was_member(&self, id: NodeId) -> bool {
         self.membership.was_member(id)

@@ -9,6 +9,8 @@ use super::{Verdict, require};
 
 const JUDGE: &str = "resources";
 const CALM: &str = "calm";
+/// How many checkpoints may be taken of what was durable when a disk began to stand still.
+const MAX_COMPACTIONS: usize = 32;
 /// How many entries to one follower may be on their way when leadership is handed over.
 const MAX_HANDED_OVER: u64 = 8;
 
@@ -16,6 +18,9 @@ const MAX_HANDED_OVER: u64 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
     pub(crate) log_jobs: usize,
+    /// Besides: of the log, each behind a checkpoint that was taken while the log's disk stood still. (What such a disk
+    /// has not stored is not applied, so there is an end to it.)
+    pub(crate) compactions: usize,
     pub(crate) checkpoint_jobs: usize,
 }
 
@@ -29,9 +34,10 @@ pub(crate) fn check(status: &ReplicaStatus, queued: Queued, options: &Options, m
     })?;
     // A read for each follower, and one each of what there can only be one of.
     let (log_jobs, checkpoint_jobs) = (machines + 3, machines + 3);
-    require(JUDGE, queued.log_jobs <= log_jobs && queued.checkpoint_jobs <= checkpoint_jobs, || {
-        format!("the workers of {} have a queue: {queued:?}", status.raft.id)
-    })
+    let within = queued.log_jobs <= log_jobs
+        && queued.compactions <= MAX_COMPACTIONS
+        && queued.checkpoint_jobs <= checkpoint_jobs;
+    require(JUDGE, within, || format!("the workers of {} have a queue: {queued:?}", status.raft.id))
 }
 
 /// What the members of a run said to each other.
