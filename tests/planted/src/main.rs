@@ -164,7 +164,9 @@ fn check_innocence(binary: &Path, from: u64, outcome: Outcome) -> Outcome {
     let seed = from + seeds - 1;
     match hunt(binary, None, bounds(seed, 1)) {
         Outcome::Passed => outcome,
-        Outcome::Caught { judge, .. } => Outcome::Broken(format!("seed {seed} fails without it, too: {judge}")),
+        Outcome::Caught { judge, .. } => {
+            Outcome::Broken(format!("seed {seed} fails without it, too: {judge}"))
+        }
         Outcome::Broken(why) => Outcome::Broken(why),
     }
 }
