@@ -53,7 +53,7 @@ impl World {
         let text = format!("an operator asks {} for {change:?}{how}", it.id);
         self.open_changes += 1;
         let node = process.replica.node();
-        let applied = node.log().last_applied();
+        let (role, term, applied) = (node.role(), node.current_term(), node.log().last_applied());
         let is_in_vain = match change {
             MemberChange::Remove { id } => self.judges.was_removed(*id, applied.0),
             MemberChange::Promote { id, .. } => node.log().configuration_at(applied).is_voter(*id),
@@ -61,9 +61,8 @@ impl World {
         };
         let asked = AskedChange { change: change.clone(), force, is_sent: false, is_in_vain, committed };
         process.changes.insert(request, asked);
-        let node = process.replica.node();
-        if node.role() == RoleKind::Leader {
-            self.judges.on_asked(node.current_term(), Wanted::Change(change.clone()), force);
+        if role == RoleKind::Leader {
+            self.judges.on_asked(term, Wanted::Change(change.clone()), force);
         }
         self.trace.line(self.now_us, Detail::Short, [74, request.0], format_args!("{text}"));
         if let MemberChange::Add { id, .. } = *change {

@@ -186,10 +186,9 @@ impl Replica {
         let Identity { member_id: member, boot, .. } = self.identity;
         // Nobody waits for it: attempts of clients' writes are counted from one.
         let command = command::encode(Origin { member, boot, attempt: 0 }, &command);
-        let proposed = self.node.propose(self.now, command);
-        self.publication.written_at =
-            proposed.as_ref().map_or(self.publication.written_at, |entry| entry.index);
-        proposed.is_ok()
+        let Ok(entry) = self.node.propose(self.now, command) else { return false };
+        self.publication.written_at = entry.index;
+        true
     }
 
     fn configure(&mut self, target: &Configuration, force: bool) -> Option<ChangeAnswer> {
@@ -248,9 +247,11 @@ impl Replica {
     /// joins later has no other way to learn it. Returns whether the core may have something to do for it.
     pub(super) fn introduce_first_members(&mut self) -> bool {
         let (term, log) = (self.node.current_term(), self.node.log());
+        if self.node.role() != RoleKind::Leader || self.publication.introduced_in == term {
+            return false;
+        }
         // Before it has applied an entry of its term, it may not know what was written long ago.
-        let knows_all = log.term_at(log.last_applied()) == Some(term);
-        if self.node.role() != RoleKind::Leader || !knows_all || self.publication.introduced_in == term {
+        if log.term_at(log.last_applied()) != Some(term) {
             return false;
         }
         let last_before = log.last_index();

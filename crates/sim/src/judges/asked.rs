@@ -167,7 +167,7 @@ pub(crate) fn check_refusal(
         (&ChangeRefusal::WouldLoseQuorum { needed, of, reachable }, _) => {
             !force && reachable < needed && needed <= of
         }
-        // Addresses differ from member to member here, and quorums are not set.
+        // Addresses differ from member to member here, and whoever comes or goes, quorums that were set go on meeting.
         (
             ChangeRefusal::PeerUrlExists
             | ChangeRefusal::Unsafe { .. }

@@ -463,6 +463,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_a_member_does_not_know_is_seen() {
+        let mut fixture = Fixture::new();
+        let urls = |port: u64| vec![format!("http://2.example:{port}")];
+        let member = NodeId::new(2).unwrap();
+        let moved = |port| Command::SetPeerUrls { id: 2, peer_urls: urls(port) };
+        fixture.commit(&moved(1)).0.unwrap();
+        assert!(fixture.operations.is_first_address(1, member));
+        assert_eq!(fixture.operations.addresses_at(1), Some((member, &urls(1)[..])));
+        fixture.operations.check_addresses(member, &fixture.store).unwrap();
+        let mut command = vec![0; ORIGIN_BYTES];
+        moved(2).encode(&mut command);
+        fixture.operations.on_committed(2, &Payload::Command(command.into())).unwrap();
+        assert!(!fixture.operations.is_first_address(2, member));
+        assert_eq!(judge(fixture.operations.check_addresses(member, &fixture.store)), ACKNOWLEDGED);
+    }
+
+    #[test]
     fn a_command_that_nobody_sent_is_seen() {
         let mut fixture = Fixture::new();
         let command = Action::Put { key: 1 }.to_command(OperationId(9), 8).unwrap();
