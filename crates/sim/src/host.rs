@@ -352,7 +352,8 @@ impl World {
     /// What must hold of a change of the members that a leader has just begun, or ended.
     fn check_begun(&self, process: &Process) -> Verdict {
         let timeout_us = self.plan.replica.raft.election_timeout_us;
-        // A clock may be slow by a twentieth. Where what happens is handled together, it may have happened before a pause.
+        // A clock may be slow by a twentieth. Where what happens is handled together, it may have happened before a
+        // pause.
         let is_prompt = self.plan.max_batching_us == 0;
         let lately_us = if is_prompt { timeout_us + timeout_us / 10 } else { self.now_us };
         let answers = |id: NodeId| {

@@ -268,6 +268,7 @@ impl Member {
         self.first = Configuration::default();
         self.last_in_force = Configuration::default();
         self.disks = Disks::default();
+        (self.log_stalled_until_us, self.checkpoints_stalled_until_us) = (0, 0);
         self.is_lost = false;
         self.doom = None;
         self.start += 1;

@@ -65,7 +65,7 @@ impl FaultKind {
     }
 }
 
-/// Whom its workers find standing still.
+/// Which disk of a member stands still.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StalledDisk {
     Log,

@@ -321,8 +321,8 @@ impl World {
         self.check_leader_votes()
     }
 
-    /// At rest: while leadership is handed over a follower is asked for a change, which is made all the same: by whoever leads
-    /// next, if not by who did.
+    /// At rest: while leadership is handed over a follower is asked for a change, which is made all the same, by whoever
+    /// leads next, if not by who did.
     fn await_change(&mut self, patience_us: u64) -> Verdict {
         let members = self.committed_members();
         self.await_that(CHANGE, patience_us, &members, |world| world.agreed_leader().is_some())?;
