@@ -2,7 +2,7 @@
 //! may be refused, or never hear what became of it. What they are told must be true.
 
 use tenure_raft::{Configuration, Learner, NodeId, RoleKind, Term};
-use tenure_replica::{ChangeRefusal, MemberChange, Reply};
+use tenure_replica::{ChangeMembers, ChangeRefusal, MemberChange, Reply};
 
 use crate::coverage::Mark;
 use crate::judges::asked::Wanted;
@@ -11,6 +11,7 @@ use crate::random::CERTAIN_PPM;
 use crate::trace::Detail;
 use crate::world::World;
 
+const PASSED_ON: &str = "a change is passed on as it was asked for";
 const NOT_DONE: &str = "what may be made is not called certainly not made";
 const IN_VAIN: &str = "what was done before is not done again";
 
@@ -164,9 +165,12 @@ impl World {
 }
 
 impl AskedChange {
-    /// Somebody is asked to make the change.
-    pub(crate) fn on_sent(&mut self) {
+    /// A leader is asked to make the change.
+    pub(crate) fn on_sent(&mut self, asked: &ChangeMembers) -> Verdict {
         self.is_sent = true;
+        require(PASSED_ON, asked.change == self.change && asked.force == self.force, || {
+            format!("{self:?} is passed on as {asked:?}")
+        })
     }
 }
 

@@ -243,7 +243,7 @@ impl World {
         if let PeerMessage::ChangeMembers(asked) = message
             && let Some(change) = self.process(member).changes.get_mut(&asked.number)
         {
-            change.on_sent();
+            change.on_sent(asked)?;
         }
         if let PeerMessage::Raft(Envelope { message: Message::TimeoutNow, .. }) = message
             && let Some(process) = self.members[member].process.as_ref()
