@@ -22,8 +22,10 @@ mod random;
 mod report;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,9 +66,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::FAILURE;
+    let arguments = match parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(what) => {
+            eprintln!("{what}\n\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(arguments))) {
@@ -79,29 +84,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
     let (seed, kinds) = (now.as_micros() as u64, Kind::ALL.to_vec());
     let mut arguments = Arguments { minutes: 15.0, seed, members: 3, kinds, may_mount: false };
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--minutes" => {
-                arguments.minutes =
-                    words.next()?.parse().ok().filter(|minutes| (0.0..=1e6).contains(minutes))?;
-            }
-            "--seed" => arguments.seed = words.next()?.parse().ok()?,
-            "--members" => {
-                arguments.members = words.next()?.parse().ok().filter(|members| (1..=9).contains(members))?;
-            }
+    while let Some(option) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{option} needs a value"));
+        match option.as_str() {
+            "--minutes" => arguments.minutes = number(&option, &value()?, 0.0..=1e6)?,
+            "--seed" => arguments.seed = number(&option, &value()?, 0..=u64::MAX)?,
+            "--members" => arguments.members = number(&option, &value()?, 1..=9)?,
             "--only" => {
-                let wanted = words.next()?;
+                let wanted = value()?;
                 arguments.kinds.retain(|kind| wanted.split(',').any(|words| kind.name().contains(words)));
+                if arguments.kinds.is_empty() {
+                    return Err(format!("no fault has any of these in its name: {wanted}"));
+                }
             }
             "--may-mount" => arguments.may_mount = true,
-            _ => return None,
+            _ => return Err(format!("there is no option {option}")),
         }
     }
-    (!arguments.kinds.is_empty()).then_some(arguments)
+    Ok(arguments)
+}
+
+fn number<T: FromStr + PartialOrd>(option: &str, word: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    let number = word.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{option} {word}: no number that would do"))
 }
 
 /// Everything that is drawn from the seed before the first fault.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use fault::Fault;
 use hunt::{Bounds, Outcome, hunt};
 use table::Row;
-use tree::Source;
+use tree::{Source, VARIABLE};
 
 const USAGE: &str =
     "tests/planted/run [--only NAME…] [--tenth K] [--max-seeds N] [--from N] [--head] [--write] [--list]
@@ -178,8 +178,12 @@ fn hunt_one<'a>(binary: &Path, fault: &'a Fault, arguments: &Arguments) -> Row<'
     let outcome = check_innocence(binary, arguments.from, outcome);
     let Fault { name, what, .. } = fault;
     println!("{name:<12} {what}\n{:12} {outcome} ({:.1} s)", "", took.as_secs_f64());
-    if let Outcome::Caught { cause, .. } = &outcome {
+    if let Outcome::Caught { cause, seeds, .. } = &outcome {
         println!("{:12} {}", "", cause.chars().take(160).collect::<String>());
+        if !arguments.only.is_empty() {
+            let seed = arguments.from + seeds - 1;
+            println!("{:12} again: {VARIABLE}={name} {} sim --seed {seed} --short", "", binary.display());
+        }
     }
     Row { fault, outcome, took }
 }
