@@ -73,11 +73,11 @@ pub fn prepare_log<D: Disk>(
     log_disk: D,
     log_options: tenure_wal::Options,
 ) -> Result<(), RecoveryError> {
-    let list =
-        |disk: &D| disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source });
-    let has_identity = crate::identity::exists(&list(identity_disk)?);
-    let has_log = !list(&log_disk)?.is_empty();
-    match (has_identity, has_log) {
+    let names = identity_disk.list().map_err(|source| {
+        let path = identity_disk.path_of(".");
+        WalError::Io { op: "list", path, source }
+    })?;
+    match (crate::identity::exists(&names), Wal::exists(&log_disk)?) {
         (true, false) => Err(RecoveryError::LogMissing { path: log_disk.path_of(".") }),
         (true, true) => Ok(()),
         (false, _) => {

@@ -89,9 +89,15 @@ impl Disks {
             return None;
         }
         let (name, bytes) = random.pick(&files);
-        if Some(name) != newest && random.chance(CERTAIN_PPM / 5) {
-            disk.lose(name);
-            return Some(format!("{name} is gone"));
+        if random.chance(CERTAIN_PPM / 5) {
+            // Of a log's segments the newest goes only with all others: for some seconds nothing tells of it (ADR 4).
+            let goes =
+                |other: &&String| *other == name || Some(name) == newest && other.starts_with("segment-");
+            let gone: Vec<&str> = names.iter().filter(goes).map(String::as_str).collect();
+            for name in &gone {
+                disk.lose(name);
+            }
+            return Some(format!("{} is gone", gone.join(", ")));
         }
         // The beginnings of files say how to read the rest.
         let within = if random.chance(CERTAIN_PPM / 3) { bytes.min(64) } else { bytes };

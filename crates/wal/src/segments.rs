@@ -62,6 +62,13 @@ impl<D: Disk> Segments<D> {
         Ok(segments)
     }
 
+    /// Whether there is a segment on this disk.
+    pub(crate) fn any(disk: &D) -> Result<bool, WalError> {
+        let names =
+            disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source })?;
+        Ok(names.iter().any(|name| parse_name(name, SEGMENT_PREFIX).is_some()))
+    }
+
     fn open_segment(&self, name: &str) -> io::Result<Segment<D::File>> {
         let file = self.disk.open(name)?;
         let len_bytes = file.len_bytes()?;

@@ -55,6 +55,11 @@ struct Tail {
 }
 
 impl<D: Disk> Wal<D> {
+    /// Whether there is a log on this disk. Spares alone are none: as long as there is a log it has a segment.
+    pub fn exists(disk: &D) -> Result<bool, WalError> {
+        Segments::any(disk)
+    }
+
     /// Opens the log on this disk, or creates one if there is none. All that is returned is durable.
     pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), WalError> {
         let mut segments = Segments::open(disk, &options)?;

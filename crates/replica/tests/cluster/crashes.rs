@@ -202,6 +202,30 @@ fn a_log_that_was_in_use_is_not_taken_over_under_a_new_identity() {
 }
 
 #[test]
+fn a_member_whose_log_has_no_segment_left_does_not_start() {
+    let disks = Disks::default();
+    let mut cluster = Cluster::of(0, options());
+    cluster.resize(1);
+    cluster.boot(1, disks.clone()).unwrap();
+    assert_eq!(write_alone(&mut cluster, 2), 2);
+    drop(cluster);
+    let (segments, others): (Vec<_>, Vec<_>) =
+        disks.log.names().into_iter().partition(|name| name.starts_with("segment-"));
+    // What is prepared for the segments to come is no log.
+    assert!(!segments.is_empty());
+    if others.is_empty() {
+        disks.log.place("spare-0000000000000000", &[]);
+    }
+    for name in &segments {
+        disks.log.lose(name);
+    }
+    let mut cluster = Cluster::of(0, options());
+    cluster.resize(1);
+    let error = cluster.boot(1, disks).unwrap_err().to_string();
+    assert!(error.contains("has no log"), "{error}");
+}
+
+#[test]
 fn a_time_that_starts_anew_with_the_process_does_no_harm() {
     let disks = Disks::default();
     let mut cluster = Cluster::of(0, options());
