@@ -1,13 +1,14 @@
-//! What a simulated client does, and how that looks as a request to the store and as its answer.
+//! What a simulated client does, and how that looks as a request to the store. How the answer looks is in
+//! [`crate::outcome`].
 //!
 //! Every write is unlike every other, so that a command in the log names the one operation it came from:
 //! values carry the operation's number, and so does the end of a deleted range.
 
 use bytes::Bytes;
-use tenure_store::{
-    Command, Compare, DeleteRangeRequest, KeyValue, Operand, PutRequest, RangeRequest, RangeResponse,
-    Rejection, Relation, RequestOp, Response, ResponseOp, TxnRequest,
-};
+use tenure_store::{Command, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+
+use crate::expected::Expected;
+use crate::selection::Selection;
 
 /// The names of the keys; a run uses the first few.
 const KEYS: [&str; 16] = [
@@ -61,6 +62,22 @@ pub(crate) enum Action {
         /// What is compared.
         expected: [Expected; 2],
     },
+    /// Write the first of some keys if all that there are of them are as expected, otherwise read them.
+    CompareSome {
+        /// From this one…
+        first: u8,
+        /// …to this one.
+        last: u8,
+        /// What each is compared with.
+        expected: Expected,
+    },
+    /// Write a key and, in a transaction within, another with the value that it has, which it must have. Then read it.
+    Touch {
+        /// The one that keeps its value.
+        key: u8,
+        /// The other.
+        other: u8,
+    },
     /// Delete a key.
     Delete {
         /// Which.
@@ -80,10 +97,10 @@ pub(crate) enum Action {
     },
     /// Read all keys.
     GetAll,
-    /// Read so many of the keys, and how many there are.
+    /// Read the keys of which so much is asked, and how many there are.
     GetSome {
-        /// How many at most.
-        limit: u8,
+        /// Which, how many at most, and in which order.
+        selection: Selection,
     },
     /// Read all keys as they were at a revision.
     GetOld {
@@ -102,113 +119,6 @@ pub(crate) enum Action {
     },
 }
 
-/// What a key should be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Expected {
-    /// Last changed at this revision; 0 if the key should not exist.
-    ModRevision(i64),
-    /// Created at this revision.
-    CreateRevision(i64),
-    /// Written so many times.
-    Version(i64),
-    /// Last written by this operation.
-    Writer(OperationId),
-}
-
-impl Expected {
-    /// Whether a key that is this, or nothing, is as expected. (Nothing has no value to compare.)
-    pub(crate) fn fits(self, current: Option<Pair>) -> bool {
-        match self {
-            Expected::ModRevision(revision) => current.map_or(0, |pair| pair.mod_revision) == revision,
-            Expected::CreateRevision(revision) => current.map_or(0, |pair| pair.create_revision) == revision,
-            Expected::Version(version) => current.map_or(0, |pair| pair.version) == version,
-            Expected::Writer(writer) => current.is_some_and(|pair| pair.writer == writer),
-        }
-    }
-
-    /// The comparison that asks for it.
-    fn of(self, key: u8, value_bytes: usize) -> Compare {
-        let operand = match self {
-            Expected::ModRevision(revision) => Operand::ModRevision(revision),
-            Expected::CreateRevision(revision) => Operand::CreateRevision(revision),
-            Expected::Version(version) => Operand::Version(version),
-            Expected::Writer(writer) => Operand::Value(value_of(writer, value_bytes)),
-        };
-        Compare { key: name_of(key), range_end: Bytes::new(), relation: Relation::Equal, operand }
-    }
-}
-
-/// A pair of the store, as far as the model knows it: its value says who wrote it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Pair {
-    pub(crate) writer: OperationId,
-    pub(crate) create_revision: i64,
-    pub(crate) mod_revision: i64,
-    pub(crate) version: i64,
-}
-
-/// What a write did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    Put {
-        revision: i64,
-        previous: Option<Pair>,
-    },
-    PutTwo {
-        revision: i64,
-    },
-    /// `current` is the pair that was found if it was not the expected one.
-    Swapped {
-        revision: i64,
-        succeeded: bool,
-        current: Option<Pair>,
-    },
-    /// As above, for two.
-    SwappedTwo {
-        revision: i64,
-        succeeded: bool,
-        current: [Option<Pair>; 2],
-    },
-    Deleted {
-        revision: i64,
-        previous: Option<Pair>,
-    },
-    /// Of what was deleted the number and the sum of the revisions say enough.
-    DeletedSome {
-        revision: i64,
-        count: i64,
-        mod_revisions: i64,
-    },
-}
-
-/// What a read shows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Seen {
-    /// The revision of the state that answered.
-    pub(crate) revision: i64,
-    /// By key.
-    pub(crate) pairs: Vec<(u8, Pair)>,
-    /// How many there are, shown or not.
-    pub(crate) count: i64,
-}
-
-/// What a read shows, or why it shows nothing.
-pub(crate) type View = Result<Seen, Rejection>;
-
-impl Outcome {
-    /// The revision that the client is told.
-    pub(crate) fn revision(self) -> i64 {
-        match self {
-            Outcome::Put { revision, .. }
-            | Outcome::PutTwo { revision }
-            | Outcome::Swapped { revision, .. }
-            | Outcome::SwappedTwo { revision, .. }
-            | Outcome::Deleted { revision, .. }
-            | Outcome::DeletedSome { revision, .. } => revision,
-        }
-    }
-}
-
 impl Action {
     /// Whether it goes through the log.
     pub(crate) fn is_write(self) -> bool {
@@ -217,6 +127,8 @@ impl Action {
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::CompareTwo { .. }
+            | Action::CompareSome { .. }
+            | Action::Touch { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => true,
@@ -238,6 +150,26 @@ impl Action {
         !matches!(self, Action::GetStale { .. })
     }
 
+    /// The key that a client knows after this: the one that it was about.
+    pub(crate) fn key(self) -> Option<u8> {
+        match self {
+            Action::Put { key }
+            | Action::CompareAndSwap { key, .. }
+            | Action::CompareSome { first: key, .. }
+            | Action::Touch { key, .. }
+            | Action::Get { key } => Some(key),
+            Action::PutTwo { .. }
+            | Action::CompareTwo { .. }
+            | Action::Delete { .. }
+            | Action::DeleteSome { .. }
+            | Action::GetAll
+            | Action::GetSome { .. }
+            | Action::GetOld { .. }
+            | Action::GetStale { .. }
+            | Action::Compact { .. } => None,
+        }
+    }
+
     /// The command of a write.
     pub(crate) fn to_command(self, id: OperationId, value_bytes: usize) -> Option<Command> {
         let put = |key: u8, prev_kv: bool| PutRequest {
@@ -253,7 +185,8 @@ impl Action {
                 ..TxnRequest::default()
             }),
             Action::CompareTwo { keys: [first, second], expected } => {
-                let compare = [expected[0].of(first, value_bytes), expected[1].of(second, value_bytes)];
+                let compare =
+                    [expected[0].of([first; 2], value_bytes), expected[1].of([second; 2], value_bytes)];
                 // Nested or not, comparisons see the state before the transaction.
                 let inner = TxnRequest {
                     compare: compare.to_vec(),
@@ -267,10 +200,33 @@ impl Action {
                 })
             }
             Action::CompareAndSwap { key, expected } => Command::Txn(TxnRequest {
-                compare: vec![expected.of(key, value_bytes)],
+                compare: vec![expected.of([key; 2], value_bytes)],
                 success: vec![RequestOp::Put(put(key, false))],
                 failure: vec![RequestOp::Range(range_of(key))],
             }),
+            Action::CompareSome { first, last, expected } => Command::Txn(TxnRequest {
+                compare: vec![expected.of([first, last], value_bytes)],
+                success: vec![RequestOp::Put(put(first, false))],
+                failure: vec![RequestOp::Range(RangeRequest { range_end: end_of(last), ..range_of(first) })],
+            }),
+            Action::Touch { key, other } => {
+                // That the key is missing must be noticed before anything is written.
+                let keep = PutRequest {
+                    key: name_of(key),
+                    ignore_value: true,
+                    prev_kv: true,
+                    ..PutRequest::default()
+                };
+                let inner = TxnRequest { success: vec![RequestOp::Put(keep)], ..TxnRequest::default() };
+                Command::Txn(TxnRequest {
+                    success: vec![
+                        RequestOp::Put(put(other, false)),
+                        RequestOp::Txn(inner),
+                        RequestOp::Range(range_of(key)),
+                    ],
+                    ..TxnRequest::default()
+                })
+            }
             Action::Delete { key } => Command::DeleteRange(delete_of(key, key, id)),
             Action::DeleteSome { first, last } => Command::DeleteRange(delete_of(first, last, id)),
             Action::Compact { revision } => Command::Compact { revision, physical: false },
@@ -285,22 +241,23 @@ impl Action {
 
     /// The request of a read.
     pub(crate) fn to_range(self) -> Option<RangeRequest> {
-        let all = |revision, limit| RangeRequest {
+        let all = |revision| RangeRequest {
             key: Bytes::from_static(FIRST_KEY.as_bytes()),
             range_end: Bytes::from_static(KEYS_END.as_bytes()),
             revision,
-            limit,
             ..RangeRequest::default()
         };
         match self {
             Action::Get { key } | Action::GetStale { key } => Some(range_of(key)),
-            Action::GetAll => Some(all(0, 0)),
-            Action::GetSome { limit } => Some(all(0, i64::from(limit))),
-            Action::GetOld { revision } => Some(all(revision, 0)),
+            Action::GetAll => Some(all(0)),
+            Action::GetSome { selection } => Some(selection.of(all(0))),
+            Action::GetOld { revision } => Some(all(revision)),
             Action::Put { .. }
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::CompareTwo { .. }
+            | Action::CompareSome { .. }
+            | Action::Touch { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => None,
@@ -308,8 +265,19 @@ impl Action {
     }
 }
 
-fn name_of(key: u8) -> Bytes {
+/// The name of a key.
+pub(crate) fn name_of(key: u8) -> Bytes {
     Bytes::from_static(KEYS[usize::from(key)].as_bytes())
+}
+
+/// The key of that name.
+pub(crate) fn key_of(name: &[u8]) -> Option<u8> {
+    KEYS.iter().position(|key| name == key.as_bytes()).map(|key| key as u8)
+}
+
+/// The end of a range of which this is the last key.
+pub(crate) fn end_of(last: u8) -> Bytes {
+    format!("{}\0", KEYS[usize::from(last)]).into()
 }
 
 /// The end of the range makes it unlike every other.
@@ -322,132 +290,15 @@ fn range_of(key: u8) -> RangeRequest {
     RangeRequest { key: name_of(key), ..RangeRequest::default() }
 }
 
-fn value_of(id: OperationId, value_bytes: usize) -> Bytes {
+/// What an operation writes. Later operations write larger values.
+pub(crate) fn value_of(id: OperationId, value_bytes: usize) -> Bytes {
     let mut value = format!("{:08x}", id.0).into_bytes();
     value.resize(value_bytes.max(value.len()), b'.');
     value.into()
 }
 
-/// Reads a pair back; none if it is not one that [`Action::to_command`] wrote.
-fn pair_of(kv: &KeyValue) -> Option<(u8, Pair)> {
-    let key = KEYS.iter().position(|name| kv.key == *name)? as u8;
-    let number = std::str::from_utf8(kv.value.get(..8)?).ok()?;
-    let writer = OperationId(u32::from_str_radix(number, 16).ok()?);
-    let KeyValue { create_revision, mod_revision, version, .. } = *kv;
-    Some((key, Pair { writer, create_revision, mod_revision, version }))
-}
-
-/// An answer carries a pair that is not ours.
-struct Foreign;
-
-/// The pair that an answer carries, if it carries one.
-fn one_pair(kv: Option<&KeyValue>) -> Result<Option<Pair>, Foreign> {
-    kv.map(|kv| pair_of(kv).map(|(_, pair)| pair).ok_or(Foreign)).transpose()
-}
-
-/// What the answer to a write says; none if it is no answer to it.
-pub(crate) fn outcome_of(action: Action, response: &Response) -> Option<Outcome> {
-    match (action, response) {
-        (Action::Put { .. }, Response::Put(put)) => {
-            let previous = one_pair(put.prev_kv.as_ref()).ok()?;
-            Some(Outcome::Put { revision: put.revision, previous })
-        }
-        (Action::PutTwo { .. }, Response::Txn(txn)) => {
-            let both = matches!(txn.responses[..], [ResponseOp::Put(_), ResponseOp::Put(_)]);
-            (txn.succeeded && both).then_some(Outcome::PutTwo { revision: txn.revision })
-        }
-        (Action::CompareAndSwap { .. }, Response::Txn(txn)) => {
-            let current = match &txn.responses[..] {
-                [ResponseOp::Put(_)] if txn.succeeded => None,
-                [ResponseOp::Range(range)] if !txn.succeeded => one_pair(range.kvs.first()).ok()?,
-                _ => return None,
-            };
-            Some(Outcome::Swapped { revision: txn.revision, succeeded: txn.succeeded, current })
-        }
-        (Action::CompareTwo { .. }, Response::Txn(txn)) => {
-            let current = match &txn.responses[..] {
-                [ResponseOp::Put(_), ResponseOp::Txn(inner)] if txn.succeeded && inner.succeeded => {
-                    matches!(inner.responses[..], [ResponseOp::Put(_)]).then_some([None, None])?
-                }
-                [ResponseOp::Range(first), ResponseOp::Range(second)] if !txn.succeeded => {
-                    [one_pair(first.kvs.first()).ok()?, one_pair(second.kvs.first()).ok()?]
-                }
-                _ => return None,
-            };
-            Some(Outcome::SwappedTwo { revision: txn.revision, succeeded: txn.succeeded, current })
-        }
-        (Action::Delete { .. }, Response::DeleteRange(delete)) => {
-            let previous = one_pair(delete.prev_kvs.first()).ok()?;
-            let count_fits = delete.deleted == i64::from(previous.is_some());
-            count_fits.then_some(Outcome::Deleted { revision: delete.revision, previous })
-        }
-        (Action::DeleteSome { .. }, Response::DeleteRange(delete)) => {
-            let pairs = delete.prev_kvs.iter().map(pair_of).collect::<Option<Vec<_>>>()?;
-            let (count, revision) = (pairs.len() as i64, delete.revision);
-            let mod_revisions = pairs.iter().map(|(_, pair)| pair.mod_revision).sum();
-            (delete.deleted == count).then_some(Outcome::DeletedSome { revision, count, mod_revisions })
-        }
-        _ => None,
-    }
-}
-
-/// What the answer to a read shows; none if it shows pairs that nobody wrote, or contradicts itself.
-pub(crate) fn view_of(response: &RangeResponse) -> Option<Seen> {
-    let pairs = response.kvs.iter().map(pair_of).collect::<Option<Vec<_>>>()?;
-    let is_whole = response.count == pairs.len() as i64;
-    (response.more != is_whole).then_some(Seen { revision: response.revision, pairs, count: response.count })
-}
-
-#[cfg(test)]
-mod tests {
-    use tenure_store::Store;
-
-    use super::*;
-
-    #[test]
-    fn what_the_store_answers_is_read_back() {
-        let mut store = Store::new();
-        let mut index = 0;
-        let mut run = |action: Action, number: u32| {
-            index += 1;
-            let command = action.to_command(OperationId(number), 20).unwrap();
-            let applied = store.apply(index, &command);
-            outcome_of(action, &applied.result.unwrap()).unwrap()
-        };
-        let pair = |writer, mod_revision, version| {
-            Some(Pair { writer: OperationId(writer), create_revision: 2, mod_revision, version })
-        };
-        let put = run(Action::Put { key: 3 }, 7);
-        assert_eq!(put, Outcome::Put { revision: 2, previous: None });
-        let swap = |revision| Action::CompareAndSwap { key: 3, expected: Expected::ModRevision(revision) };
-        let swapped = run(swap(2), 8);
-        assert_eq!(swapped, Outcome::Swapped { revision: 3, succeeded: true, current: None });
-        let missed = run(swap(2), 9);
-        assert_eq!(missed, Outcome::Swapped { revision: 3, succeeded: false, current: pair(8, 3, 2) });
-        let swap_two = |version| Action::CompareTwo {
-            keys: [3, 4],
-            expected: [Expected::ModRevision(3), Expected::Version(version)],
-        };
-        let current = [pair(8, 3, 2), None];
-        let missed = run(swap_two(1), 13);
-        assert_eq!(missed, Outcome::SwappedTwo { revision: 3, succeeded: false, current });
-        let deleted = run(Action::Delete { key: 3 }, 10);
-        assert_eq!(deleted, Outcome::Deleted { revision: 4, previous: pair(8, 3, 2) });
-        let nothing = run(Action::Delete { key: 3 }, 11);
-        assert_eq!(nothing, Outcome::Deleted { revision: 4, previous: None });
-        let two = run(Action::PutTwo { first: 1, second: 2 }, 12);
-        assert_eq!(two, Outcome::PutTwo { revision: 5 });
-        let swap_two = Action::CompareTwo {
-            keys: [1, 2],
-            expected: [Expected::ModRevision(5), Expected::Writer(OperationId(12))],
-        };
-        let swapped = run(swap_two, 14);
-        assert_eq!(swapped, Outcome::SwappedTwo { revision: 6, succeeded: true, current: [None, None] });
-        let all = store.snapshot().range(&Action::GetAll.to_range().unwrap()).unwrap();
-        let Seen { revision, pairs, count } = view_of(&all).unwrap();
-        assert_eq!((revision, count, pairs.len(), pairs[0].0, pairs[1].0), (6, 2, 2, 1, 2));
-        let some = store.snapshot().range(&Action::GetSome { limit: 1 }.to_range().unwrap()).unwrap();
-        let Seen { pairs, count, .. } = view_of(&some).unwrap();
-        assert_eq!((count, pairs.len()), (2, 1));
-    }
+/// The operation that wrote a value.
+pub(crate) fn writer_of(value: &[u8]) -> Option<OperationId> {
+    let number = std::str::from_utf8(value.get(..8)?).ok()?;
+    Some(OperationId(u32::from_str_radix(number, 16).ok()?))
 }

@@ -7,7 +7,7 @@ use tenure_replica::{ChangeMembers, ChangeRefusal, MemberChange, Reply};
 use crate::coverage::Mark;
 use crate::judges::asked::Wanted;
 use crate::judges::{Verdict, require};
-use crate::random::CERTAIN_PPM;
+use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
 
@@ -109,7 +109,7 @@ impl World {
                 let process = self.members[member].process.as_ref();
                 let applied = process.map_or(0, |process| process.replica.store().applied_index());
                 if let MemberChange::Update { id: updated, peer_urls } = change {
-                    self.judges.operations.on_addresses(*updated, peer_urls, *committed, applied)?;
+                    self.judges.operations.addresses.on_told(*updated, peer_urls, *committed, applied)?;
                 }
                 self.judges.on_members_changed(id, *committed, applied, &holds(change))
             }
@@ -143,14 +143,16 @@ impl World {
             0..3 if !outside.is_empty() => {
                 let id = random.pick(&outside);
                 let kinds = [Learner::Joins { votes: 1 }, Learner::Joins { votes: 2 }, Learner::Waits];
-                Some(MemberChange::Add { id, peer_urls: peer_urls(id, 1), learner: random.pick(&kinds) })
+                let peer_urls = draw_urls(id, 1, &ids, random);
+                Some(MemberChange::Add { id, peer_urls, learner: random.pick(&kinds) })
             }
             // It may have gone already.
             3 if random.chance(CERTAIN_PPM / 4) => Some(MemberChange::Remove { id: random.pick(&ids) }),
             3 | 4 if inside.len() > 1 => Some(MemberChange::Remove { id: random.pick(&inside) }),
             5 if !inside.is_empty() => {
                 let id = random.pick(&inside);
-                Some(MemberChange::Update { id, peer_urls: peer_urls(id, random.between(1, 3)) })
+                let number = random.between(1, 3);
+                Some(MemberChange::Update { id, peer_urls: draw_urls(id, number, &ids, random) })
             }
             _ if !learners.is_empty() => {
                 let id = random.pick(&learners);
@@ -177,6 +179,15 @@ impl AskedChange {
 /// Where one of the first members is reached at first.
 pub(crate) fn first_urls(id: NodeId) -> Vec<String> {
     peer_urls(id, 0)
+}
+
+/// Mostly one of its own; now and then one that is, or was, another's.
+fn draw_urls(id: NodeId, number: u64, ids: &[NodeId], random: &mut Random) -> Vec<String> {
+    if random.chance(CERTAIN_PPM / 8) {
+        peer_urls(random.pick(ids), random.between(0, 1))
+    } else {
+        peer_urls(id, number)
+    }
 }
 
 /// Where a member is reached, at different times.

@@ -3,13 +3,20 @@
 //! What they ask is random; what they remember (the latest revision seen, when each key last changed) makes
 //! comparisons succeed often enough to matter.
 
-use crate::action::{Action, Expected, MAX_KEYS, OperationId, Pair};
+use tenure_store::Relation;
+
+use crate::action::{Action, MAX_KEYS, OperationId};
+use crate::expected::{Expected, Side};
 use crate::judges::Answer;
+use crate::outcome::Pair;
 use crate::plan::{ClientPlan, Weights};
 use crate::random::{CERTAIN_PPM, Random};
+use crate::selection::Selection;
 
 /// How likely a client sends again what was certainly not done.
 const AGAIN_PPM: u32 = CERTAIN_PPM / 2;
+/// How likely a client does not expect that nothing has changed.
+const OTHER_RELATION_PPM: u32 = CERTAIN_PPM / 4;
 /// A probe asks again after no longer than this.
 const PROBE_AGAIN_US: u64 = 20_000;
 
@@ -114,17 +121,19 @@ impl Clients {
         let seen = &self.each[client];
         let old = |random: &mut Random| random.between(1, seen.seen_revision.max(1) as u64) as i64;
         Some(match kind_of(&self.plan.weights, random) {
-            Kind::PutTwo if keys > 1 => {
-                let other = (u64::from(key) + random.between(1, keys - 1)) % keys;
-                Action::PutTwo { first: key, second: other as u8 }
-            }
+            Kind::PutTwo if keys > 1 => Action::PutTwo { first: key, second: another(key, keys, random) },
+            Kind::Touch if keys > 1 => Action::Touch { key, other: another(key, keys, random) },
             Kind::CompareTwo if keys > 1 => {
-                let other = ((u64::from(key) + random.between(1, keys - 1)) % keys) as u8;
-                let keys = [key, other];
+                let keys = [key, another(key, keys, random)];
                 let expected = keys.map(|key| expectation(seen.seen[usize::from(key)], random));
                 Action::CompareTwo { keys, expected }
             }
-            Kind::Put | Kind::PutTwo | Kind::CompareTwo => Action::Put { key },
+            Kind::Put | Kind::PutTwo | Kind::CompareTwo | Kind::Touch => Action::Put { key },
+            Kind::CompareSome => {
+                let last = random.between(u64::from(key), keys - 1) as u8;
+                let expected = expectation(seen.seen[usize::from(key)], random);
+                Action::CompareSome { first: key, last, expected }
+            }
             Kind::CompareAndSwap => {
                 let expected = expectation(seen.seen[usize::from(key)], random);
                 Action::CompareAndSwap { key, expected }
@@ -136,7 +145,8 @@ impl Clients {
             Kind::Delete => Action::Delete { key },
             Kind::Get => Action::Get { key },
             Kind::GetAll if random.chance(AGAIN_PPM) => {
-                Action::GetSome { limit: random.between(1, keys) as u8 }
+                let revision = old(random);
+                Action::GetSome { selection: Selection::draw(random, keys, revision) }
             }
             Kind::GetAll => Action::GetAll,
             Kind::GetOld => Action::GetOld { revision: old(random) },
@@ -170,8 +180,7 @@ impl Clients {
             Answer::Done { revision, pair, .. } => {
                 self.answered += 1;
                 it.seen_revision = it.seen_revision.max(revision);
-                if let Action::Put { key } | Action::CompareAndSwap { key, .. } | Action::Get { key } = action
-                {
+                if let Some(key) = action.key() {
                     it.seen[usize::from(key)] = pair;
                 }
                 match it.purpose {
@@ -218,15 +227,28 @@ impl Client {
     }
 }
 
-/// What a client that last saw `pair` expects the key still to be.
+/// Another of so many keys.
+fn another(key: u8, keys: u64, random: &mut Random) -> u8 {
+    ((u64::from(key) + random.between(1, keys - 1)) % keys) as u8
+}
+
+/// What a client that last saw `pair` expects the key still to be; now and then, how it expects it to have changed.
 fn expectation(pair: Option<Pair>, random: &mut Random) -> Expected {
-    let Some(pair) = pair else { return random.pick(&[Expected::ModRevision(0), Expected::Version(0)]) };
-    random.pick(&[
-        Expected::ModRevision(pair.mod_revision),
-        Expected::CreateRevision(pair.create_revision),
-        Expected::Version(pair.version),
-        Expected::Writer(pair.writer),
-    ])
+    let side = match pair {
+        None => random.pick(&[Side::ModRevision(0), Side::Version(0)]),
+        Some(pair) => random.pick(&[
+            Side::ModRevision(pair.mod_revision),
+            Side::CreateRevision(pair.create_revision),
+            Side::Version(pair.version),
+            Side::Writer(pair.writer),
+        ]),
+    };
+    let relation = if random.chance(OTHER_RELATION_PPM) {
+        random.pick(&[Relation::Less, Relation::Greater, Relation::NotEqual])
+    } else {
+        Relation::Equal
+    };
+    Expected { relation, side }
 }
 
 #[derive(Clone, Copy)]
@@ -235,6 +257,8 @@ enum Kind {
     PutTwo,
     CompareAndSwap,
     CompareTwo,
+    CompareSome,
+    Touch,
     Delete,
     Get,
     GetAll,
@@ -249,6 +273,8 @@ fn kind_of(weights: &Weights, random: &mut Random) -> Kind {
         (weights.put_two, Kind::PutTwo),
         (weights.compare_and_swap, Kind::CompareAndSwap),
         (weights.compare_two, Kind::CompareTwo),
+        (weights.compare_some, Kind::CompareSome),
+        (weights.touch, Kind::Touch),
         (weights.delete, Kind::Delete),
         (weights.get, Kind::Get),
         (weights.get_all, Kind::GetAll),

@@ -114,6 +114,10 @@ pub struct Weights {
     pub compare_and_swap: u64,
     /// Write two keys if both were not.
     pub compare_two: u64,
+    /// Write a key if all that there are of some are as expected, otherwise read them.
+    pub compare_some: u64,
+    /// Write a key and, in a transaction within, another that keeps its value.
+    pub touch: u64,
     /// Delete a key.
     pub delete: u64,
     /// Read a key.

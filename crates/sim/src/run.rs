@@ -310,12 +310,17 @@ impl World {
         })?;
         self.await_change(patience_us)?;
         self.await_that(CONVERGENCE, patience_us, &all, World::is_at_rest)?;
+        let mut hash = None;
         for member in self.committed_members() {
             let Member { id, process, .. } = &self.members[member];
             let Some(process) = process else { continue };
+            let its = process.replica.state().hash_kv(0);
+            require(CONVERGENCE, *hash.get_or_insert(its) == its, || {
+                format!("the keys of {id} have another hash than those of others: {its:?}, not {hash:?}")
+            })?;
             process.replica.store().check_invariants();
             self.judges.operations.check_state(*id, &process.replica.state())?;
-            self.judges.operations.check_addresses(*id, process.replica.store())?;
+            self.judges.operations.addresses.check_known(*id, process.replica.store())?;
             self.check_log_is_short(process.replica.node())?;
         }
         self.check_leader_votes()

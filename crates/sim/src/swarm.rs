@@ -32,13 +32,18 @@ impl Plan {
             random.pick(&[(1_000, 100), (1_000, 100), (300, 50), (150, 25), (2_000, 500)]);
         let election_timeout_us = election_timeout_us * MILLISECOND_US;
         let heartbeat_interval_us = heartbeat_interval_us * MILLISECOND_US;
-        let replica = replica_options(&mut random, election_timeout_us, heartbeat_interval_us);
+        let mut replica = replica_options(&mut random, election_timeout_us, heartbeat_interval_us);
         let network = network_plan(&mut random, heartbeat_interval_us);
         let disks = disk_plan(&mut random, election_timeout_us);
         let faults = fault_plan(&mut random, election_timeout_us);
         let faults_us = random.between(10, 60) * SECOND_US;
         let spares = if faults.member_change_us.is_some() { random.between(0, 3) as usize } else { 0 };
         let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
+        if replica.raft.max_append_bytes <= clients.value_bytes {
+            // Whoever replicates one entry at a time must not accept more of them than clients wait for: it would
+            // do nothing but commit what has been given up.
+            replica.raft.max_uncommitted_bytes = 1_000;
+        }
         // Operators who ask for one change at a time set no quorums, but may find some set.
         let sets_quorums = random.chance(CERTAIN_PPM / 3) && faults.asks_any_member;
         let first_commit_votes = sets_quorums.then(|| random.between(1, members as u64));
@@ -165,6 +170,8 @@ const TYPICAL_WEIGHTS: Weights = Weights {
     put_two: 5,
     compare_and_swap: 12,
     compare_two: 3,
+    compare_some: 3,
+    touch: 3,
     delete: 5,
     get: 30,
     get_all: 5,
@@ -265,6 +272,8 @@ fn client_plan(random: &mut Random, request_timeout_us: u64, faults_us: u64) -> 
             put_two: some(random, 10),
             compare_and_swap: some(random, 30),
             compare_two: some(random, 10),
+            compare_some: some(random, 10),
+            touch: some(random, 10),
             delete: some(random, 15),
             get: some(random, 40),
             get_all: some(random, 10),
@@ -306,7 +315,6 @@ fn raft_options(
     election_timeout_us: u64,
     heartbeat_interval_us: u64,
 ) -> tenure_raft::Options {
-    let max_append_bytes = random.pick(&[1, 500, 1 << 20]);
     tenure_raft::Options {
         election_timeout_us,
         election_spread_us: random.pick(&[
@@ -318,12 +326,10 @@ fn raft_options(
         heartbeat_interval_us,
         broken_connection_spread_us: random.pick(&[0, election_timeout_us / 50, election_timeout_us / 10]),
         disk_stall_timeout_us: 2 * election_timeout_us,
-        max_append_bytes,
+        max_append_bytes: random.pick(&[1, 500, 1 << 20]),
         max_inflight_messages: random.pick(&[1, 3, 256]),
         max_inflight_bytes: random.pick(&[100, 2_000, 16 << 20]),
-        // Whoever replicates one entry at a time must not accept more of them than clients wait for: it would
-        // do nothing but commit what has been given up.
-        max_uncommitted_bytes: if max_append_bytes == 1 { 1_000 } else { random.pick(&[1_000, 64 << 20]) },
+        max_uncommitted_bytes: random.pick(&[1_000, 64 << 20]),
         max_apply_bytes: random.pick(&[1, 1_000, 4 << 20]),
         max_recent_bytes: random.pick(&[0, 2_000, 32 << 20]),
         max_early_bytes: random.pick(&[0, 2_000, 4 << 20]),

@@ -167,7 +167,8 @@ pub(crate) fn check_refusal(
         (&ChangeRefusal::WouldLoseQuorum { needed, of, reachable }, _) => {
             !force && reachable < needed && needed <= of
         }
-        // Addresses differ from member to member here, and whoever comes or goes, quorums that were set go on meeting.
+        // What was said of addresses is judged by what was written of them. And whoever comes or goes, quorums that were
+        // set go on meeting.
         (
             ChangeRefusal::PeerUrlExists
             | ChangeRefusal::Unsafe { .. }

@@ -5,6 +5,7 @@
 //! each event, no scan of logs. What they share is here: the registry of all entries that were ever made,
 //! and the shadow of each member's disk.
 
+mod addresses;
 mod agreement;
 pub(crate) mod asked;
 mod committed;
@@ -26,7 +27,7 @@ mod votes;
 use std::fmt;
 
 use tenure_raft::{
-    Configuration, EntryId, Envelope, Index, Node, NodeId, RoleKind, Snapshot as RaftSnapshot, Term,
+    Configuration, EntryId, Envelope, Index, Node, NodeId, Payload, RoleKind, Snapshot as RaftSnapshot, Term,
 };
 use tenure_replica::{ChangeRefusal, LogJob, MemberChange, PeerMessage};
 use tenure_store::StateHash;
@@ -180,13 +181,15 @@ impl Judges {
             })?;
             membership.on_committed(id, payload)?;
             operations.on_committed(id.index.0, payload)?;
-            match operations.addresses_at(id.index.0) {
-                Some((member, urls)) => {
-                    let is_first = operations.is_first_address(id.index.0, member);
-                    asked.check_addresses(id.term, member, urls, is_first && urls == first_urls(member))
-                }
-                None => Ok(()),
+            if let Some((member, urls)) = operations.addresses.at(id.index.0) {
+                let is_first = operations.addresses.is_first(id.index.0, member);
+                asked.check_addresses(id.term, member, urls, is_first && urls == first_urls(member))?;
+                operations.addresses.check_apart(membership.newest())?;
             }
+            if matches!(payload, Payload::Configuration(_)) {
+                operations.addresses.check_apart(membership.newest())?;
+            }
+            Ok(())
         })
     }
 
@@ -242,6 +245,12 @@ impl Judges {
         force: bool,
         refusal: &ChangeRefusal,
     ) -> Verdict {
+        if let ChangeRefusal::PeerUrlExists = refusal
+            && let MemberChange::Add { id, peer_urls, .. } | MemberChange::Update { id, peer_urls } = change
+            && self.operations.addresses.were_taken(peer_urls, *id)
+        {
+            return Ok(());
+        }
         asked::check_refusal(self.membership.history(), max_learners, change, force, refusal)
     }
 

@@ -6,7 +6,8 @@
 
 use tenure_store::Rejection;
 
-use crate::action::{Action, MAX_KEYS, OperationId, Outcome, Pair, Seen, View};
+use crate::action::{Action, MAX_KEYS, OperationId};
+use crate::outcome::{self, Outcome, Pair, Seen, View};
 
 /// What a key was from a revision on: a pair, or nothing.
 #[derive(Clone, Copy, Debug)]
@@ -64,19 +65,19 @@ impl Model {
         let outcome = match action {
             Action::Put { key } => {
                 let previous = self.latest(key);
-                self.put(key, id);
+                self.put(key, Some(id));
                 Outcome::Put { revision: before + 1, previous }
             }
             Action::PutTwo { first, second } => {
-                self.put(first, id);
-                self.put(second, id);
+                self.put(first, Some(id));
+                self.put(second, Some(id));
                 Outcome::PutTwo { revision: before + 1 }
             }
             Action::CompareAndSwap { key, expected } => {
                 let current = self.latest(key);
                 let succeeded = expected.fits(current);
                 if succeeded {
-                    self.put(key, id);
+                    self.put(key, Some(id));
                     Outcome::Swapped { revision: before + 1, succeeded, current: None }
                 } else {
                     Outcome::Swapped { revision: before, succeeded, current }
@@ -87,11 +88,36 @@ impl Model {
                 let succeeded = expected[0].fits(current[0]) && expected[1].fits(current[1]);
                 if succeeded {
                     for key in keys {
-                        self.put(key, id);
+                        self.put(key, Some(id));
                     }
                     Outcome::SwappedTwo { revision: before + 1, succeeded, current: [None, None] }
                 } else {
                     Outcome::SwappedTwo { revision: before, succeeded, current }
+                }
+            }
+            Action::CompareSome { first, last, expected } => {
+                let there: Vec<Pair> = (first..=last).filter_map(|key| self.latest(key)).collect();
+                let succeeded = match there[..] {
+                    [] => expected.fits(None),
+                    _ => there.iter().all(|&pair| expected.fits(Some(pair))),
+                };
+                if succeeded {
+                    self.put(first, Some(id));
+                    Outcome::SwappedSome { revision: before + 1, succeeded, count: 0, mod_revisions: 0 }
+                } else {
+                    let mod_revisions = there.iter().map(|pair| pair.mod_revision).sum();
+                    let count = there.len() as i64;
+                    Outcome::SwappedSome { revision: before, succeeded, count, mod_revisions }
+                }
+            }
+            Action::Touch { key, other } => {
+                let previous = self.latest(key);
+                if previous.is_some() {
+                    self.put(other, Some(id));
+                    self.put(key, None);
+                    Outcome::Touched { revision: before + 1, previous, current: self.latest(key) }
+                } else {
+                    Outcome::NothingToKeep { revision: before }
                 }
             }
             Action::Delete { key } => {
@@ -117,11 +143,12 @@ impl Model {
         outcome
     }
 
-    fn put(&mut self, key: u8, writer: OperationId) {
+    /// Nobody writes no new value.
+    fn put(&mut self, key: u8, writer: Option<OperationId>) {
         let revision = self.revision() + 1;
         let old = self.latest(key);
         let pair = Pair {
-            writer,
+            writer: writer.or(old.map(|old| old.writer)).expect("a value is given, or there is one"),
             create_revision: old.map_or(revision, |old| old.create_revision),
             mod_revision: revision,
             version: old.map_or(1, |old| old.version + 1),
@@ -167,13 +194,13 @@ impl Model {
         match action {
             Action::Get { key } | Action::GetStale { key } => {
                 let pairs: Vec<_> = self.at(key, revision).map(|pair| (key, pair)).into_iter().collect();
-                Ok(Seen { revision, count: pairs.len() as i64, pairs })
+                Ok(Seen { revision, count: pairs.len() as i64, pairs, more: false })
             }
             Action::GetAll => Ok(self.all_at(revision, revision)),
-            Action::GetSome { limit } => {
-                let mut seen = self.all_at(revision, revision);
-                seen.pairs.truncate(usize::from(limit));
-                Ok(seen)
+            Action::GetSome { selection } => {
+                let Seen { count, pairs, .. } = self.all_at(revision, revision);
+                let (pairs, more) = selection.shows(pairs);
+                Ok(Seen { revision, pairs, count, more })
             }
             Action::GetOld { revision: old } if old > revision => Err(Rejection::FutureRevision),
             Action::GetOld { revision: old } if old < compact_revision => Err(Rejection::Compacted),
@@ -182,6 +209,8 @@ impl Model {
             | Action::PutTwo { .. }
             | Action::CompareAndSwap { .. }
             | Action::CompareTwo { .. }
+            | Action::CompareSome { .. }
+            | Action::Touch { .. }
             | Action::Delete { .. }
             | Action::DeleteSome { .. }
             | Action::Compact { .. } => panic!("{action:?} is no read"),
@@ -192,7 +221,20 @@ impl Model {
     fn all_at(&self, revision: i64, old: i64) -> Seen {
         let at = |key| self.at(key, old).map(|pair| (key, pair));
         let pairs: Vec<(u8, Pair)> = (0..MAX_KEYS).filter_map(at).collect();
-        Seen { revision, count: pairs.len() as i64, pairs }
+        Seen { revision, count: pairs.len() as i64, pairs, more: false }
+    }
+
+    /// Every change behind a revision up to an index, by revision and key.
+    pub(crate) fn changes_behind(&self, since: i64, index: u64) -> Vec<outcome::Change> {
+        let revision = self.revisions[index as usize];
+        let of_key = |key: u8| {
+            let changes = self.keys[usize::from(key)].iter();
+            let later = changes.filter(|change| change.revision > since && change.revision <= revision);
+            later.map(move |change| (change.revision, key, change.pair)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = (0..MAX_KEYS).flat_map(of_key).collect();
+        all.sort_by_key(|&(revision, key, _)| (revision, key));
+        all
     }
 }
 

@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tenure_raft::{NodeId, Payload};
 use tenure_replica::Failure;
-use tenure_store::{Command, Rejection, Response, Snapshot, Store};
+use tenure_store::{Command, Event, Rejection, Response, Snapshot};
 
+use super::addresses::Addresses;
 use super::model::Model;
 use super::{Verdict, Violation, require};
-use crate::action::{Outcome, Pair, outcome_of, view_of};
+use crate::outcome::{Change, Outcome, Pair, change_of, outcome_of, view_of};
 
 pub(crate) use crate::action::{Action, OperationId};
 
@@ -72,8 +73,8 @@ pub(crate) struct Operations {
     value_bytes: usize,
     /// Which compaction was told that it has forgotten history up to where.
     compacted: BTreeMap<i64, OperationId>,
-    /// Where which member is reached, from which index on.
-    addresses: Vec<(u64, u64, Vec<String>)>,
+    /// Where the members are reached.
+    pub(crate) addresses: Addresses,
 }
 
 impl Operations {
@@ -85,7 +86,7 @@ impl Operations {
             shown: 0,
             value_bytes,
             compacted: BTreeMap::new(),
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -168,7 +169,7 @@ impl Operations {
                 Ok(())
             }
             Ok(Command::SetPeerUrls { id, peer_urls }) => {
-                self.addresses.push((index, id, peer_urls));
+                self.addresses.on_written(index, id, peer_urls);
                 self.model.skip();
                 Ok(())
             }
@@ -181,12 +182,6 @@ impl Operations {
                 Err(Violation { judge: ACKNOWLEDGED, cause })
             }
         }
-    }
-
-    /// Where a member is reached from this index on, if the entry there says that of one.
-    pub(crate) fn addresses_at(&self, index: u64) -> Option<(NodeId, &[String])> {
-        let (_, id, urls) = self.addresses.last().filter(|(at, ..)| *at == index)?;
-        Some((NodeId::new(*id)?, urls))
     }
 
     // ---- Answers ------------------------------------------------------------------------------------
@@ -219,15 +214,12 @@ impl Operations {
             format!("{id} ({:?}) is acknowledged and not committed", operation.action)
         })?;
         let (index, expected) = operation.executed.expect("just checked");
-        let told = result.as_ref().ok().and_then(|response| outcome_of(operation.action, response));
+        let told = outcome_of(operation.action, result, revision);
         require(LINEARIZABLE, told == Some(expected) && revision == expected.revision(), || {
             format!("{id} ({:?}) at {index} is answered {result:?}, not {expected:?}", operation.action)
         })?;
         check_real_time(id, operation, index)?;
-        let pair = match operation.action {
-            Action::Put { key } | Action::CompareAndSwap { key, .. } => self.model.pair_at(key, index),
-            _ => None,
-        };
+        let pair = operation.action.key().and_then(|key| self.model.pair_at(key, index));
         Ok(Answer::Done { index: Some(index), revision, pair })
     }
 
@@ -267,58 +259,36 @@ impl Operations {
         Ok(Answer::NotDone)
     }
 
-    /// A member that has applied the log up to `applied` says that another one is reached at `peer_urls`, as was
-    /// asked for when `asked` was committed: so it must have been at some time in between.
-    pub(crate) fn on_addresses(
-        &self,
-        updated: NodeId,
-        peer_urls: &[String],
-        asked: u64,
-        applied: u64,
-    ) -> Verdict {
-        let its = self.addresses.iter().filter(|(index, id, _)| *id == updated.as_u64() && *index <= applied);
-        let its: Vec<&(u64, u64, Vec<String>)> = its.collect();
-        let in_force_then = its.iter().rposition(|(index, ..)| *index <= asked).unwrap_or(0);
-        let was_so = its[in_force_then..].iter().any(|(_, _, urls)| urls == peer_urls);
-        require(ACKNOWLEDGED, was_so, || {
-            format!("{updated} is said to be reached at {peer_urls:?}, which the log does not say: {its:?}")
-        })
-    }
-
     /// How many operations there were, and how many writes were executed.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let executed = self.each.iter().filter(|operation| operation.executed.is_some()).count();
         (self.each.len(), executed)
     }
 
-    /// Whether nothing before this index says where a member is reached.
-    pub(crate) fn is_first_address(&self, index: u64, member: NodeId) -> bool {
-        !self.addresses.iter().any(|(at, id, _)| *at < index && *id == member.as_u64())
-    }
-
-    /// Compares what a member knows of the others with what the log says: where each is reached.
-    pub(crate) fn check_addresses(&self, member: NodeId, store: &Store) -> Verdict {
-        let last: BTreeMap<u64, &Vec<String>> =
-            self.addresses.iter().map(|(_, id, urls)| (*id, urls)).collect();
-        let there = last.into_iter().filter(|(id, _)| !store.is_removed(*id));
-        for (id, expected) in there {
-            let known = store.member(id).map(|member| &member.peer_urls);
-            require(ACKNOWLEDGED, known == Some(expected), || {
-                format!("{member} has {id} reached at {known:?}, not {expected:?}")
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Compares all keys of a member's state with the model.
+    /// Compares all keys of a member's state, and all changes that it still knows, with the model.
     pub(crate) fn check_state(&self, member: NodeId, state: &Snapshot) -> Verdict {
         let range = Action::GetAll.to_range().expect("reads have a range");
         let told = state.range(&range).map(|response| view_of(&response));
         let expected = self.model.view(Action::GetAll, state.applied_index()).map(Some);
         require(ACKNOWLEDGED, told == expected, || {
             format!("{member} holds {told:?} at {}, not {expected:?}", state.applied_index())
+        })?;
+        let since = state.compact_revision().max(1);
+        let told = state.changes(since + 1).ok().and_then(changes_of);
+        let expected = Some(self.model.changes_behind(since, state.applied_index()));
+        require(ACKNOWLEDGED, told == expected, || {
+            format!("{member} says that what happened since {since} is {told:?}, not {expected:?}")
         })
     }
+}
+
+/// What a history tells, by revision and key; none if it tells what nobody asked for, or not one after the other.
+fn changes_of(events: impl Iterator<Item = Event>) -> Option<Vec<Change>> {
+    let mut changes = events.map(|event| change_of(&event)).collect::<Option<Vec<_>>>()?;
+    let is_in_order = changes.is_sorted_by_key(|&(revision, ..)| revision);
+    // Within a revision they come in the order of the operations, which the model does not know.
+    changes.sort_by_key(|&(revision, key, _)| (revision, key));
+    is_in_order.then_some(changes)
 }
 
 /// Linearizability's one demand beyond a sequential order: it contains real time.
@@ -460,23 +430,6 @@ mod tests {
         assert!(fixture.operations.on_write_answered(id, &told, 2).is_ok());
         let (again, _) = fixture.operations.begin(Action::Compact { revision: 2 });
         assert_eq!(judge(fixture.operations.on_write_answered(again, &told, 2)), ACKNOWLEDGED);
-    }
-
-    #[test]
-    fn an_address_that_a_member_does_not_know_is_seen() {
-        let mut fixture = Fixture::new();
-        let urls = |port: u64| vec![format!("http://2.example:{port}")];
-        let member = NodeId::new(2).unwrap();
-        let moved = |port| Command::SetPeerUrls { id: 2, peer_urls: urls(port) };
-        fixture.commit(&moved(1)).0.unwrap();
-        assert!(fixture.operations.is_first_address(1, member));
-        assert_eq!(fixture.operations.addresses_at(1), Some((member, &urls(1)[..])));
-        fixture.operations.check_addresses(member, &fixture.store).unwrap();
-        let mut command = vec![0; ORIGIN_BYTES];
-        moved(2).encode(&mut command);
-        fixture.operations.on_committed(2, &Payload::Command(command.into())).unwrap();
-        assert!(!fixture.operations.is_first_address(2, member));
-        assert_eq!(judge(fixture.operations.check_addresses(member, &fixture.store)), ACKNOWLEDGED);
     }
 
     #[test]
