@@ -49,7 +49,8 @@ impl Maintenance for MaintenanceService {
             raft_term,
             raft_applied_index: status.raft.last_applied.0,
             errors,
-            is_learner: self.handle.shared.leadership.borrow().is_learner,
+            // As the list of the members has it. (What is served goes by the configuration in force.)
+            is_learner: !status.configuration.is_voter(self.handle.shared.identity.member_id),
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: DEFAULT_QUOTA_BYTES,
             downgrade_info: Some(pb::DowngradeInfo::default()),
