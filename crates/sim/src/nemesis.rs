@@ -190,9 +190,12 @@ impl Nemesis {
     /// Some of the links between one part and the other, in one direction or both.
     pub(crate) fn some_links(&mut self, one: &[usize], other: &[usize]) -> Cut {
         let mut links = Vec::new();
+        let both_ways = self.random.chance(CERTAIN_PPM / 2);
         for (&from, &to) in one.iter().flat_map(|from| other.iter().map(move |to| (from, to))) {
-            links
-                .extend([(from, to), (to, from)].into_iter().filter(|_| self.random.chance(CERTAIN_PPM / 2)));
+            let forth = self.random.chance(CERTAIN_PPM / 2);
+            let back = if both_ways { forth } else { self.random.chance(CERTAIN_PPM / 2) };
+            links.extend([(from, to)].into_iter().filter(|_| forth));
+            links.extend([(to, from)].into_iter().filter(|_| back));
         }
         Cut { name: format!("{} links", links.len()), links }
     }

@@ -87,8 +87,13 @@ impl Draft {
 impl World {
     // ---- Changes of the members ---------------------------------------------------------------------
 
+    /// An operator wants other members, of any member or of the leader's core.
+    pub(crate) fn begin_change(&mut self, leader: Option<usize>) -> Verdict {
+        if self.plan.faults.asks_any_member { self.ask_for_change() } else { self.change_members(leader) }
+    }
+
     /// An operator asks the leader for other members.
-    pub(crate) fn change_members(&mut self, leader: Option<usize>) -> Verdict {
+    fn change_members(&mut self, leader: Option<usize>) -> Verdict {
         let Some(leader) = leader.filter(|&leader| self.members[leader].held.is_none()) else {
             return Ok(());
         };

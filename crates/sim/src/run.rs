@@ -22,10 +22,13 @@ use crate::member::Member;
 use crate::nemesis::{FaultKind, StalledDisk};
 use crate::network::Cut;
 use crate::plan::Plan;
+use crate::random::CERTAIN_PPM;
 use crate::trace::{Detail, Sink};
 use crate::world::World;
 
 const PROGRESS: &str = "progress";
+/// One of the ways in which members are neglected.
+const SOME_LINKS: u64 = 5;
 const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
 const CHANGE: &str = "a change is made";
@@ -107,6 +110,7 @@ impl World {
         self.begin()?;
         self.run_until(self.plan.faults_us)?;
         self.check_calm()?;
+        self.begin_last_change()?;
         let core = self.core();
         self.heal(&core)?;
         self.await_progress(&core)?;
@@ -176,6 +180,17 @@ impl World {
         running.map(|process| process.replica.node().log().last_index().0).max().unwrap_or(0)
     }
 
+    /// Many a run is healed in the midst of a change of the members.
+    fn begin_last_change(&mut self) -> Verdict {
+        if self.plan.faults.member_change_us.is_none() || !self.nemesis.random.chance(CERTAIN_PPM / 2) {
+            return Ok(());
+        }
+        self.begin_change(self.leader())?;
+        // The leader has taken it in by then.
+        let in_us = self.nemesis.random.exponential(2 * self.plan.network.round_trip_us());
+        self.run_until(self.now_us + self.plan.max_batching_us + 1 + in_us)
+    }
+
     /// From now on nothing breaks any more, and the members of `core` run and hear each other.
     fn heal(&mut self, core: &[usize]) -> Verdict {
         self.nemesis.is_over = true;
@@ -221,7 +236,14 @@ impl World {
         if others.is_empty() || core.is_empty() {
             return;
         }
-        match self.nemesis.random.below(7) {
+        // A leader that some of the others still hear is the most trouble.
+        let is_left_out = self.leader().is_some_and(|leader| others.contains(&leader));
+        let how = if is_left_out && self.nemesis.random.chance(CERTAIN_PPM / 2) {
+            SOME_LINKS
+        } else {
+            self.nemesis.random.below(7)
+        };
+        match how {
             0 => {
                 for member in others {
                     let crash = self.nemesis.any_crash();
@@ -236,7 +258,7 @@ impl World {
                     self.stall(member, StalledDisk::Log, u64::MAX);
                 }
             }
-            5 => {
+            SOME_LINKS => {
                 let cut = self.nemesis.some_links(core, &others);
                 self.cut(&cut);
             }

@@ -133,7 +133,7 @@ impl Plan {
 
 impl NetworkPlan {
     /// How long a question and its answer take, most of the time.
-    fn round_trip_us(&self) -> u64 {
+    pub(crate) fn round_trip_us(&self) -> u64 {
         2 * (self.min_delay_us + 2 * self.mean_extra_delay_us)
     }
 

@@ -304,11 +304,7 @@ impl World {
             }
             FaultKind::MemberChange => {
                 self.recycle();
-                return if self.plan.faults.asks_any_member {
-                    self.ask_for_change()
-                } else {
-                    self.change_members(leader)
-                };
+                return self.begin_change(leader);
             }
             FaultKind::DiskLoss => self.lose_disk(leader),
             FaultKind::Rot => return self.rot(leader),
