@@ -5,6 +5,7 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod checkpoints;
 mod members;
 mod writes;
 
@@ -483,74 +484,6 @@ impl Replica {
         let raft_term = self.node.current_term().0;
         for request in ready {
             self.reply(request, Reply::Read { state: state.clone(), raft_term });
-        }
-    }
-
-    // ---- Checkpoints and the log --------------------------------------------------------------------
-
-    fn checkpoint_if_due(&mut self) {
-        let is_held = self.is_log_needed();
-        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_held, &self.options) {
-            self.take_checkpoint();
-        }
-    }
-
-    /// Whether a follower that answers needs entries that would go with a checkpoint taken now.
-    fn is_log_needed(&self) -> bool {
-        let kept_from = self.store.applied_index().saturating_sub(self.options.catch_up_entries);
-        self.node.oldest_needed_index().is_some_and(|needed| needed.0 <= kept_from)
-    }
-
-    /// Starts a checkpoint of the applied state.
-    fn take_checkpoint(&mut self) {
-        let log = self.node.log();
-        let applied = log.last_applied();
-        let Some(term) = log.term_at(applied) else { return };
-        let snapshot = Snapshot {
-            last_included: EntryId::new(applied, term),
-            configuration: log.configuration_at(applied).clone(),
-        };
-        self.checkpoint.begin(&self.store);
-        let state = self.store.snapshot();
-        self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state }));
-    }
-
-    /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little
-    /// behind.
-    fn compact_log(&mut self, covered: u64) {
-        let through = tenure_raft::Index(covered.saturating_sub(self.options.catch_up_entries));
-        let log = self.node.log();
-        if through <= log.start().index {
-            return;
-        }
-        let Some(term) = log.term_at(through) else { return };
-        self.node.compact_log(through);
-        let through = EntryId::new(through, term);
-        self.jobs.push_back(Job::Log(LogJob::Compact { through }));
-    }
-
-    fn give_log_work(&mut self) {
-        if let Some(write) = self.log.next_write(self.options.max_write_bytes) {
-            self.jobs.push_back(Job::Log(write));
-            return;
-        }
-        // The log is reset behind all writes: an earlier one must not follow it.
-        if self.log.is_idle() && matches!(self.install, Some(Install::WaitsForLog { .. })) {
-            let Some(Install::WaitsForLog { snapshot, store }) = self.install.take() else { return };
-            let start = snapshot.last_included;
-            self.install = Some(Install::ResetsLog { snapshot, store });
-            self.jobs.push_back(Job::Log(LogJob::Reset { start }));
-        }
-    }
-
-    fn finish_install(&mut self, snapshot: &Snapshot, store: Store) {
-        let last_included = snapshot.last_included;
-        self.store = store;
-        self.checkpoint.install(&self.store);
-        self.roster_version += 1;
-        self.node.on_snapshot_installed(self.now, last_included);
-        for request in self.writes.on_snapshot_installed(last_included.term) {
-            self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));
         }
     }
 }

@@ -12,18 +12,20 @@
 //! Everything that chance decides is drawn from a seed, or from a function of the caller, so that a test can
 //! walk through all outcomes. Stalls are the caller's business: there is no time here.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 
+mod file;
 mod inode;
 mod random;
 
+pub use file::MemoryFile;
 use inode::Inode;
 pub use inode::SECTOR_BYTES;
 use random::SplitMix64;
@@ -247,8 +249,7 @@ impl MemoryDisk {
     }
 
     fn file(&self, inode: u64) -> MemoryFile {
-        *self.state.borrow_mut().open_files.entry(inode).or_default() += 1;
-        MemoryFile { state: Rc::clone(&self.state), inode, generation: self.state.borrow().generation }
+        MemoryFile::new(&self.state, inode)
     }
 }
 
@@ -421,58 +422,6 @@ impl Disk for MemoryDisk {
     }
 }
 
-/// An open file of a [`MemoryDisk`].
-#[derive(Debug)]
-pub struct MemoryFile {
-    state: Rc<RefCell<State>>,
-    inode: u64,
-    generation: u64,
-}
-
-impl MemoryFile {
-    fn state(&self) -> io::Result<RefMut<'_, State>> {
-        let state = self.state.borrow_mut();
-        if state.generation == self.generation {
-            Ok(state)
-        } else {
-            Err(io::Error::other("the process that opened this file has crashed"))
-        }
-    }
-
-    fn change(&mut self, offset: u64, data: &[u8], operation: Operation) -> io::Result<()> {
-        let inode = self.inode;
-        let mut state = self.state()?;
-        let power = match state.enter(operation) {
-            Ok(power) => power,
-            // Some or all of a failed write may have reached the disk.
-            Err(failure @ Failure::Fault(FaultKind::InputOutput)) => {
-                state.inode(inode).write(offset as usize, data);
-                return Err(failure.into());
-            }
-            Err(failure @ (Failure::Fault(FaultKind::NoSpace) | Failure::PowerIsOff)) => {
-                return Err(failure.into());
-            }
-        };
-        let grown = (offset as usize + data.len()).saturating_sub(state.inode(inode).content.len());
-        state.ensure_room(grown)?;
-        state.inode(inode).write(offset as usize, data);
-        power.into_result()
-    }
-}
-
-impl Drop for MemoryFile {
-    fn drop(&mut self) {
-        if let Ok(mut state) = self.state.try_borrow_mut()
-            && let Some(handles) = state.open_files.get_mut(&self.inode)
-        {
-            *handles -= 1;
-            if *handles == 0 {
-                state.open_files.remove(&self.inode);
-            }
-        }
-    }
-}
-
 impl State {
     /// A file that has no name, neither now nor after any crash, and that nobody has open is gone.
     fn drop_unreachable(&mut self) {
@@ -487,46 +436,6 @@ impl State {
 
     fn inode(&mut self, inode: u64) -> &mut Inode {
         self.inodes.get_mut(&inode).expect("an inode lives as long as somebody has it open")
-    }
-}
-
-impl DiskFile for MemoryFile {
-    fn len_bytes(&self) -> io::Result<u64> {
-        let mut state = self.state()?;
-        state.enter(Operation::Read)?;
-        Ok(state.inode(self.inode).content.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.state()?;
-        state.enter(Operation::Read)?;
-        let content = &state.inode(self.inode).content;
-        let start = content.len().min(offset as usize);
-        let count = buffer.len().min(content.len() - start);
-        buffer[..count].copy_from_slice(&content[start..start + count]);
-        Ok(count)
-    }
-
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change(offset, data, Operation::Write)
-    }
-
-    fn allocate(&mut self, len_bytes: u64) -> io::Result<()> {
-        self.change(len_bytes, &[], Operation::Allocate)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let inode = self.inode;
-        let mut state = self.state()?;
-        match state.enter(Operation::Sync) {
-            Ok(power) => power.into_result()?,
-            Err(failure) => {
-                state.inode(inode).fail_sync();
-                return Err(failure.into());
-            }
-        }
-        state.inode(inode).sync();
-        Ok(())
     }
 }
 
