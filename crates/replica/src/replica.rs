@@ -17,6 +17,7 @@ use tenure_raft::{
 };
 use tenure_store::{Command, Store};
 
+use self::checkpoints::Loads;
 use self::members::Publication;
 
 use crate::checkpointing::Checkpointing;
@@ -43,6 +44,7 @@ pub struct Replica {
     member_changes: MemberChanges,
     log: LogQueue,
     checkpoint: Checkpointing,
+    loads: Loads,
     install: Option<Install>,
     publication: Publication,
     roster_version: u64,
@@ -107,6 +109,7 @@ impl Replica {
             member_changes: MemberChanges::default(),
             log: LogQueue::default(),
             checkpoint,
+            loads: Loads::default(),
             install: None,
             publication: Publication::default(),
             roster_version: 0,
@@ -278,9 +281,11 @@ impl Replica {
                 self.compact_log(last_included.index.0);
             }
             CheckpointDone::Loaded { to, snapshot, offset, data, done } => {
+                self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
                 self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, offset, data, done);
             }
             CheckpointDone::Unavailable { to, last_included } => {
+                self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
                 self.node.on_snapshot_unavailable(self.now, to, last_included);
             }
             CheckpointDone::Stored { last_included } => {
@@ -396,7 +401,7 @@ impl Replica {
             }
             Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
                 let job = CheckpointJob::Load { to, last_included, offset, max_bytes };
-                self.jobs.push_back(Job::Checkpoint(job));
+                self.jobs.extend(self.loads.begin(to, job).map(Job::Checkpoint));
             }
             Effect::StoreSnapshotChunk { snapshot, offset, data, done: _ } => {
                 self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, offset, data }));

@@ -366,7 +366,8 @@ impl World {
         self.ask(follower, &MemberChange::Update { id, peer_urls: peer_urls(id, LAST_ADDRESS) }, false)?;
         let within_us = self.plan.replica.request_timeout_us.min(patience_us);
         let deadline_us = self.now_us + within_us;
-        while self.changes_made == before {
+        // What was asked for earlier may still remove it.
+        while self.changes_made == before && self.judges.configuration().is_member(id) {
             require(CHANGE, self.now_us < deadline_us, || {
                 format!("{id} could not be moved within {within_us} us: {}", self.describe())
             })?;

@@ -1,11 +1,44 @@
 //! Checkpoints, taken and installed, and what the log is told: to write, to forget what a checkpoint covers, and to begin
 //! anew behind one.
 
-use tenure_raft::{EntryId, Snapshot};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use tenure_raft::{EntryId, NodeId, Snapshot};
 use tenure_store::Store;
 
 use super::{Install, Replica};
 use crate::job::{CheckpointJob, Failure, Job, LogJob, Reply};
+
+/// The pieces of checkpoints that are being read for followers: one for each at a time. Whoever leads again and again while
+/// its disk stands still asks anew each time, and only the last of these questions is worth an answer.
+#[derive(Default, Debug)]
+pub(super) struct Loads {
+    /// For whom one is being read, and what is to be read then.
+    reading: BTreeMap<NodeId, Option<CheckpointJob>>,
+}
+
+impl Loads {
+    /// A piece is wanted for this follower; the job, if it can begin.
+    pub(super) fn begin(&mut self, to: NodeId, job: CheckpointJob) -> Option<CheckpointJob> {
+        match self.reading.entry(to) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(None);
+                Some(job)
+            }
+            Entry::Occupied(mut occupied) => {
+                occupied.insert(Some(job));
+                None
+            }
+        }
+    }
+
+    /// A piece was read for this follower; the next job.
+    pub(super) fn end(&mut self, to: NodeId) -> Option<CheckpointJob> {
+        let next = self.reading.remove(&to)?;
+        next.and_then(|job| self.begin(to, job))
+    }
+}
 
 impl Replica {
     pub(super) fn checkpoint_if_due(&mut self) {
@@ -72,5 +105,30 @@ impl Replica {
         for request in self.writes.on_snapshot_installed(last_included.term) {
             self.reply(request, Reply::Failed(Failure::TimedOutLeaderFailed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_piece_is_read_for_each_follower_and_the_last_that_was_asked_for_is_next() {
+        let [one, other] = [1, 2].map(|number| NodeId::new(number).unwrap());
+        let load =
+            |to, offset| CheckpointJob::Load { to, last_included: EntryId::default(), offset, max_bytes: 9 };
+        let offset = |job: Option<CheckpointJob>| match job {
+            Some(CheckpointJob::Load { offset, .. }) => Some(offset),
+            _ => None,
+        };
+        let mut loads = Loads::default();
+        assert_eq!(offset(loads.begin(one, load(one, 1))), Some(1));
+        assert_eq!(offset(loads.begin(other, load(other, 2))), Some(2));
+        assert_eq!(offset(loads.begin(one, load(one, 3))), None);
+        assert_eq!(offset(loads.begin(one, load(one, 4))), None);
+        assert_eq!(offset(loads.end(one)), Some(4));
+        assert_eq!(offset(loads.end(other)), None);
+        assert_eq!(offset(loads.end(one)), None);
+        assert_eq!(offset(loads.begin(one, load(one, 5))), Some(5));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The books, and which step comes next, are in [`member_changes`](crate::member_changes).
 
-use tenure_raft::{ChangeError, Configuration, Index, NodeId, RoleKind, Term, Time};
+use tenure_raft::{ChangeError, Configuration, EntryId, NodeId, RoleKind, Term, Time};
 use tenure_store::{Command, Member};
 
 use super::Replica;
@@ -22,10 +22,10 @@ pub(super) struct Publication {
     pub(super) request: Option<RequestId>,
     /// Of the cluster's first members, which nobody has added.
     pub(super) first_members: Vec<Member>,
-    /// The term in which it has told the others of those, as the leader.
+    /// The term in which it has told the others of all of those, as the leader.
     introduced_in: Term,
-    /// Where in the log the last addresses stand that it has written down in that term.
-    written_at: Index,
+    /// The last addresses that it has written down, as a leader.
+    last_written: EntryId,
 }
 
 impl Replica {
@@ -158,8 +158,7 @@ impl Replica {
         }
         // What is asked for comes behind what a leader has to say by itself, and not the other way round; and whether
         // two would be reached at one address is known when all that was written before is applied.
-        let Publication { introduced_in, written_at, .. } = self.publication;
-        if introduced_in != node.current_term() || written_at > log.last_applied() {
+        if self.publication.introduced_in != node.current_term() || self.is_writing_addresses() {
             return None;
         }
         let view = View {
@@ -187,8 +186,14 @@ impl Replica {
         // Nobody waits for it: attempts of clients' writes are counted from one.
         let command = command::encode(Origin { member, boot, attempt: 0 }, &command);
         let Ok(entry) = self.node.propose(self.now, command) else { return false };
-        self.publication.written_at = entry.index;
+        self.publication.last_written = entry;
         true
+    }
+
+    /// Whether this leader has written addresses that it has not applied.
+    fn is_writing_addresses(&self) -> bool {
+        let EntryId { term, index } = self.publication.last_written;
+        term == self.node.current_term() && index > self.node.log().last_applied()
     }
 
     fn configure(&mut self, target: &Configuration, force: bool) -> Option<ChangeAnswer> {
@@ -250,18 +255,22 @@ impl Replica {
         if self.node.role() != RoleKind::Leader || self.publication.introduced_in == term {
             return false;
         }
-        // Before it has applied an entry of its term, it may not know what was written long ago.
-        if log.term_at(log.last_applied()) != Some(term) {
+        // Before it has applied an entry of its term, it may not know what was written long ago; nor by itself.
+        if log.term_at(log.last_applied()) != Some(term) || self.is_writing_addresses() {
             return false;
         }
         let last_before = log.last_index();
-        (self.publication.introduced_in, self.publication.written_at) = (term, Index(0));
+        let mut is_done = true;
         for Member { id, peer_urls, .. } in self.publication.first_members.clone() {
             let Some(node_id) = NodeId::new(id) else { continue };
             let is_member = self.node.configuration().is_member(node_id);
             if is_member && self.store.member(id).is_none() && !self.store.is_removed(id) {
-                self.write_addresses(node_id, peer_urls);
+                is_done &= self.write_addresses(node_id, peer_urls);
             }
+        }
+        // If too much waits to be committed, the rest follows when that is.
+        if is_done {
+            self.publication.introduced_in = term;
         }
         self.node.log().last_index() > last_before
     }

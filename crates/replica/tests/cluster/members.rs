@@ -73,6 +73,21 @@ fn introduce(cluster: &mut Cluster) {
 }
 
 #[test]
+fn where_all_first_members_are_reached_is_known_before_anybody_is_added() {
+    // One address at a time may wait to be committed.
+    let raft = tenure_raft::Options { max_uncommitted_bytes: 1, ..tenure_raft::Options::default() };
+    let mut cluster = Cluster::new(Options { raft, ..Options::default() });
+    for member in cluster.members.values_mut() {
+        let known = |number| Member { id: number, peer_urls: url(number), ..Member::default() };
+        member.replica.introduce((1..=3).map(known).collect());
+    }
+    let leader = cluster.await_leader();
+    let taken = MemberChange::Add { id: id(4), peer_urls: url(3), learner: JOINS };
+    assert_eq!(change(&mut cluster, leader, taken, false), Err(ChangeRefusal::PeerUrlExists));
+    assert_eq!(change(&mut cluster, leader, add(4, JOINS), false), Ok(()));
+}
+
+#[test]
 fn a_member_that_is_added_joins_and_votes_when_it_has_caught_up() {
     let (mut cluster, leader) = cluster();
     put(&mut cluster, leader, "before");

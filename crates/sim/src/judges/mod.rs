@@ -229,10 +229,12 @@ impl Judges {
         since.is_some() && known.last().is_some_and(|(_, then)| !then.is_member(id))
     }
 
-    /// Whether all that `from` has is on the disk of `to`, which it tells to take over.
+    /// Whether all that `from` has is on the disk of `to`, which it tells to take over. (Whoever is in a later term may
+    /// have cut it off, and does as it is told no more.)
     pub(crate) fn on_handed_over(&self, from: &Node, to: NodeId) -> Verdict {
-        let last = from.log().last();
-        require("who takes over has everything", self.durability.shadow(to).holds(last), || {
+        let (last, disk) = (from.log().last(), self.durability.shadow(to));
+        let is_over = disk.hard_state().current_term > from.current_term();
+        require("who takes over has everything", is_over || disk.holds(last), || {
             format!("{} tells {to} to take over, which lacks {last}", from.id())
         })
     }
