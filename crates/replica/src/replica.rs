@@ -461,11 +461,8 @@ impl Replica {
         }
     }
 
-    /// Who is no member any more with the configuration at `index`. While it is joint, nobody has left yet.
+    /// Who is no member any more with the configuration at `index`. While it is joint, only learners have left.
     fn removed_by(&self, index: tenure_raft::Index, configuration: &Configuration) -> Vec<u64> {
-        if configuration.is_joint() {
-            return Vec::new();
-        }
         let before = self.node.log().configuration_at(index.previous()).members();
         before.filter(|&id| !configuration.is_member(id)).map(NodeId::as_u64).collect()
     }

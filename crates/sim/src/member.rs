@@ -360,7 +360,12 @@ pub(crate) fn number_of(id: NodeId) -> usize {
 
 fn record_of(identity: &Identity) -> MemberRecord {
     let id = identity.member_id;
-    MemberRecord { directory_id: Some(identity.directory_id), name: id.to_string(), ..record(id) }
+    MemberRecord {
+        directory_id: Some(identity.directory_id),
+        name: id.to_string(),
+        peer_urls: first_urls(id),
+        ..record(id)
+    }
 }
 
 /// What is known of a member of which nothing is known.

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorum, Quorums, Voters};
+use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorum, Quorums, RoleKind, Voters};
 
 use crate::coverage::Mark;
 use crate::judges::asked::Wanted;
 use crate::judges::{Verdict, is_quorum};
-use crate::member::Member;
+use crate::member::{Member, Process};
 use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
@@ -235,13 +235,17 @@ impl World {
     // ---- Whom to bring back -------------------------------------------------------------------------
 
     /// As few machines as can decide, whatever configuration of those that could still come to hold is in
-    /// force: the committed one, and the ones in the logs of members that have all that is committed. (Others
+    /// force: the committed one, and the ones in the logs of members that lead, or have all that is committed. (Others
     /// cannot be elected before they have it.)
     pub(crate) fn core(&mut self) -> Vec<usize> {
         let mut in_question = vec![self.judges.configuration().clone()];
         for member in &self.members {
             let knows_members = !member.in_force().voters.is_empty();
-            if !member.is_lost && knows_members && self.judges.holds_committed(member.id) {
+            // What a leader has just begun may be on its way, whatever its own disk holds.
+            let leads = |it: &Process| it.replica.node().role() == RoleKind::Leader;
+            let may_spread =
+                self.judges.holds_committed(member.id) || member.process.as_deref().is_some_and(leads);
+            if !member.is_lost && knows_members && may_spread {
                 in_question.push(member.in_force().clone());
             }
         }

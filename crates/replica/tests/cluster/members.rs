@@ -247,6 +247,21 @@ fn a_change_that_leaves_too_few_who_answer_is_refused_with_the_numbers_unless_it
 }
 
 #[test]
+fn a_learner_that_goes_while_voters_change_is_remembered_as_removed() {
+    let (mut cluster, leader) = cluster();
+    assert_eq!(change(&mut cluster, leader, add(4, Learner::Waits), false), Ok(()));
+    let gone = follower_of(leader);
+    let target = Configuration::of_voters((1..=3).filter(|&number| number != gone).map(id));
+    let now = cluster.now;
+    let member = cluster.members.get_mut(&leader).unwrap();
+    member.replica.change_membership(now, &target, false).unwrap();
+    cluster.run_until("both are gone", |cluster| {
+        let store = cluster.members[&leader].replica.store();
+        store.is_removed(gone) && store.is_removed(4)
+    });
+}
+
+#[test]
 fn where_a_member_is_reached_can_change_and_no_two_share_an_address() {
     let (mut cluster, leader) = cluster();
     let (at, other) = (follower_of(leader), leader);

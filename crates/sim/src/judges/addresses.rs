@@ -24,15 +24,23 @@ impl Addresses {
         self.written.push((index, member, urls));
     }
 
+    /// The entry at this index, which is committed, has what a member says of itself: it counts where nothing else is
+    /// known.
+    pub(crate) fn on_published(&mut self, index: u64, member: u64, urls: Vec<String>) {
+        if self.written.iter().all(|(_, id, _)| *id != member) {
+            self.on_written(index, member, urls);
+        }
+    }
+
     /// Where a member is reached from this index on, if the entry there says that of one.
     pub(crate) fn at(&self, index: u64) -> Option<(NodeId, &[String])> {
         let (_, id, urls) = self.written.last().filter(|(at, ..)| *at == index)?;
         Some((NodeId::new(*id)?, urls))
     }
 
-    /// Whether nothing before this index says where a member is reached.
-    pub(crate) fn is_first(&self, index: u64, member: NodeId) -> bool {
-        !self.written.iter().any(|(at, id, _)| *at < index && *id == member.as_u64())
+    /// Whether a member was never reached anywhere else.
+    pub(crate) fn was_always(&self, member: NodeId, urls: &[String]) -> bool {
+        self.written.iter().all(|(_, id, then)| *id != member.as_u64() || then == urls)
     }
 
     /// Whether anybody but this member has ever been reached at one of these.
@@ -99,11 +107,13 @@ mod tests {
         let (mut addresses, mut store) = (Addresses::default(), Store::new());
         let _ = store.apply(1, &Command::SetPeerUrls { id: 2, peer_urls: urls(1) });
         addresses.on_written(1, 2, urls(1));
-        assert!(addresses.is_first(1, node(2)));
+        assert!(addresses.was_always(node(2), &urls(1)));
         assert_eq!(addresses.at(1), Some((node(2), &urls(1)[..])));
         addresses.check_known(node(2), &store).unwrap();
+        addresses.on_published(2, 2, urls(3));
+        addresses.check_known(node(2), &store).unwrap();
         addresses.on_written(2, 2, urls(2));
-        assert!(!addresses.is_first(2, node(2)));
+        assert!(!addresses.was_always(node(2), &urls(1)));
         assert_eq!(addresses.check_known(node(2), &store).unwrap_err().judge, KNOWN);
         addresses.on_told(node(2), &urls(1), 1, 1).unwrap();
         assert_eq!(addresses.on_told(node(2), &urls(2), 1, 1).unwrap_err().judge, KNOWN);

@@ -182,8 +182,8 @@ impl Judges {
             membership.on_committed(id, payload)?;
             operations.on_committed(id.index.0, payload)?;
             if let Some((member, urls)) = operations.addresses.at(id.index.0) {
-                let is_first = operations.addresses.is_first(id.index.0, member);
-                asked.check_addresses(id.term, member, urls, is_first && urls == first_urls(member))?;
+                let is_flag = urls == first_urls(member) && operations.addresses.was_always(member, urls);
+                asked.check_addresses(id.term, member, urls, is_flag)?;
                 operations.addresses.check_apart(membership.newest())?;
             }
             if matches!(payload, Payload::Configuration(_)) {

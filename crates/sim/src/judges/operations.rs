@@ -173,7 +173,8 @@ impl Operations {
                 self.model.skip();
                 Ok(())
             }
-            Ok(Command::PublishMember(_)) => {
+            Ok(Command::PublishMember(member)) => {
+                self.addresses.on_published(index, member.id, member.peer_urls);
                 self.model.skip();
                 Ok(())
             }
