@@ -127,7 +127,9 @@ impl Plan {
     /// operation that fails.
     pub fn is_calm(&self) -> bool {
         let is_quick = self.disks.stall_ppm == 0 && self.disks.mean_sync_us <= MILLISECOND_US;
-        self.faults.is_none() && self.network.is_quiet() && is_quick
+        // The first election takes its time.
+        let is_patient = self.clients.timeout_us >= 2 * self.replica.raft.election_timeout_us;
+        self.faults.is_none() && self.network.is_quiet() && is_quick && is_patient
     }
 }
 

@@ -12,6 +12,8 @@ use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
 
+/// How many times as long as the mean a sync takes at the most.
+const LONGEST_SYNC: u64 = 3;
 /// A job of a worker that needs no disk takes no longer than this.
 const MAX_CPU_US: u64 = 50;
 /// The next segment of a log is prepared in pieces of this size.
@@ -176,10 +178,10 @@ impl World {
     }
 }
 
-/// How long a sync takes: now and then a disk stalls.
+/// How long a sync takes: now and then a disk stalls, but not for so long that healing the member would not help.
 fn sync_us(disks: &DiskPlan, random: &mut Random) -> u64 {
     let mean_us = if random.chance(disks.stall_ppm) { disks.mean_stall_us } else { disks.mean_sync_us };
-    random.exponential(mean_us)
+    random.exponential(mean_us).min(LONGEST_SYNC * mean_us)
 }
 
 /// What is read with one bit turned over.
