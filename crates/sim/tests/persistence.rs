@@ -69,7 +69,7 @@ fn p2_who_comes_back_catches_up_by_the_log_or_by_a_checkpoint() {
 #[test]
 fn p3_checkpoints_cost_in_proportion_to_what_changed_and_bound_the_log() {
     const VALUE_BYTES: usize = 700;
-    let (coverage, reports) = play(13_000, 4, |plan| {
+    let (coverage, reports) = play(13_000, 8, |plan| {
         plan.faults_us = 20 * SECOND_US;
         plan.clients = ClientPlan { think_us: 20_000, value_bytes: VALUE_BYTES, ..plan.clients.clone() };
         plan.clients.weights.compact = 0;
