@@ -42,13 +42,13 @@ pub enum Crash {
 /// The operations that can be made to fail, and that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
-    /// [`DiskFile::read_at`].
+    /// [`DiskFile::read_at`](crate::DiskFile::read_at).
     Read,
-    /// [`DiskFile::write_at`].
+    /// [`DiskFile::write_at`](crate::DiskFile::write_at).
     Write,
-    /// [`DiskFile::allocate`].
+    /// [`DiskFile::allocate`](crate::DiskFile::allocate).
     Allocate,
-    /// [`DiskFile::sync`].
+    /// [`DiskFile::sync`](crate::DiskFile::sync).
     Sync,
     /// [`Disk::create`].
     Create,

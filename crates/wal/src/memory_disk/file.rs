@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{Failure, FaultKind, Operation, State};
 use crate::disk::DiskFile;
 
-/// An open file of a [`MemoryDisk`].
+/// An open file of a [`MemoryDisk`](super::MemoryDisk).
 #[derive(Debug)]
 pub struct MemoryFile {
     state: Rc<RefCell<State>>,
