@@ -218,16 +218,17 @@ mod tests {
     use crate::expected::{Expected, Side};
     use crate::selection::{Filter, Selection};
 
+    /// What a store answers, read back.
+    fn execute(store: &mut Store, action: Action, number: u32) -> Outcome {
+        let command = action.to_command(OperationId(number), 20).unwrap();
+        let applied = store.apply(store.applied_index() + 1, &command);
+        outcome_of(action, &applied.result, applied.revision).unwrap()
+    }
+
     #[test]
     fn what_the_store_answers_is_read_back() {
         let mut store = Store::new();
-        let mut index = 0;
-        let mut run = |action: Action, number: u32| {
-            index += 1;
-            let command = action.to_command(OperationId(number), 20).unwrap();
-            let applied = store.apply(index, &command);
-            outcome_of(action, &applied.result, applied.revision).unwrap()
-        };
+        let mut run = |action, number| execute(&mut store, action, number);
         let pair = |writer, mod_revision, version| {
             Some(Pair { writer: OperationId(writer), create_revision: 2, mod_revision, version })
         };
@@ -275,13 +276,7 @@ mod tests {
     #[test]
     fn what_is_kept_or_compared_with_many_is_read_back() {
         let mut store = Store::new();
-        let mut index = 0;
-        let mut run = |action: Action, number: u32| {
-            index += 1;
-            let command = action.to_command(OperationId(number), 8).unwrap();
-            let applied = store.apply(index, &command);
-            outcome_of(action, &applied.result, applied.revision).unwrap()
-        };
+        let mut run = |action, number| execute(&mut store, action, number);
         let touch = Action::Touch { key: 1, other: 2 };
         assert_eq!(run(touch, 1), Outcome::NothingToKeep { revision: 1 });
         run(Action::Put { key: 1 }, 2);

@@ -27,13 +27,13 @@ use crate::trace::{Detail, Sink};
 use crate::world::World;
 
 const PROGRESS: &str = "progress";
-/// One of the ways in which members are neglected.
-const SOME_LINKS: u64 = 5;
 const CONVERGENCE: &str = "convergence";
 const CALM: &str = "calm";
 const CHANGE: &str = "a change is made";
 const RESOURCES: &str = "resources";
 const MEMBERSHIP: &str = "who leads has a vote";
+/// One of the seven ways in which members are neglected.
+const SOME_LINKS: u64 = 5;
 /// How often it is looked whether a phase is over.
 const LOOK_US: u64 = 10_000;
 /// The number of the address at which a member is reached in the end.

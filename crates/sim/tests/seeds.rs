@@ -29,6 +29,7 @@ fn f1_a_hundred_short_seeds_break_no_rule() {
 
 #[test]
 fn e7_without_faults_there_is_one_election() {
+    assert!((1..=1_000).all(|seed| Plan::calm(seed).is_calm()), "only what is calm is judged as such");
     let coverage = run_seeds(1, 20, 10_000_000, Plan::calm);
     assert!(coverage.count(Mark::Elected) >= 20);
 }

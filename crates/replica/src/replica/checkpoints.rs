@@ -1,5 +1,5 @@
-//! Checkpoints, taken and installed, and what the log is told: to write, to forget what a checkpoint covers, and to begin
-//! anew behind one.
+//! Checkpoints, taken and installed, and what the log is told: to write, to forget what a checkpoint covers, and to
+//! begin anew behind one.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,8 +10,8 @@ use tenure_store::Store;
 use super::{Install, Replica};
 use crate::job::{CheckpointJob, Failure, Job, LogJob, Reply};
 
-/// The pieces of checkpoints that are being read for followers: one for each at a time. Whoever leads again and again while
-/// its disk stands still asks anew each time, and only the last of these questions is worth an answer.
+/// The pieces of checkpoints that are being read for followers: one for each at a time. Whoever leads again and again
+/// while its disk stands still asks anew each time, and only the last of these questions is worth an answer.
 #[derive(Default, Debug)]
 pub(super) struct Loads {
     /// For whom one is being read, and what is to be read then.

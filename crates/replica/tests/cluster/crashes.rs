@@ -185,43 +185,40 @@ fn the_power_may_fail_while_the_log_is_reset_to_a_checkpoint() {
     cut_install_everywhere(|disks| &disks.log, 2);
 }
 
-#[test]
-fn a_log_that_was_in_use_is_not_taken_over_under_a_new_identity() {
+/// The disks of a member that was alone and has written twice.
+fn used_disks() -> Disks {
     let disks = Disks::default();
     let mut cluster = Cluster::of(0, options());
     cluster.resize(1);
     cluster.boot(1, disks.clone()).unwrap();
     assert_eq!(write_alone(&mut cluster, 2), 2);
-    drop(cluster);
-    let without_identity = Disks { member: MemoryDisk::new(), ..disks.fork() };
+    disks
+}
+
+/// Why a member does not start from these.
+fn refusal(disks: Disks) -> String {
     let mut cluster = Cluster::of(0, options());
     cluster.resize(1);
-    let error = cluster.boot(1, without_identity).unwrap_err().to_string();
+    cluster.boot(1, disks).unwrap_err().to_string()
+}
+
+#[test]
+fn a_log_that_was_in_use_is_not_taken_over_under_a_new_identity() {
+    let disks = used_disks();
+    let error = refusal(Disks { member: MemoryDisk::new(), ..disks.fork() });
     assert!(error.contains("identity is missing"), "{error}");
     come_back(&disks, 2);
 }
 
 #[test]
 fn a_member_whose_log_has_no_segment_left_does_not_start() {
-    let disks = Disks::default();
-    let mut cluster = Cluster::of(0, options());
-    cluster.resize(1);
-    cluster.boot(1, disks.clone()).unwrap();
-    assert_eq!(write_alone(&mut cluster, 2), 2);
-    drop(cluster);
-    let (segments, others): (Vec<_>, Vec<_>) =
-        disks.log.names().into_iter().partition(|name| name.starts_with("segment-"));
+    let disks = used_disks();
     // What is prepared for the segments to come is no log.
-    assert!(!segments.is_empty());
-    if others.is_empty() {
-        disks.log.place("spare-0000000000000000", &[]);
-    }
-    for name in &segments {
+    disks.log.place("spare-00000000000000ff", &[]);
+    for name in disks.log.names().iter().filter(|name| name.starts_with("segment-")) {
         disks.log.lose(name);
     }
-    let mut cluster = Cluster::of(0, options());
-    cluster.resize(1);
-    let error = cluster.boot(1, disks).unwrap_err().to_string();
+    let error = refusal(disks);
     assert!(error.contains("has no log"), "{error}");
 }
 
