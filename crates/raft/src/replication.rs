@@ -418,10 +418,20 @@ impl Node {
 
     /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.
     pub fn match_indexes(&self) -> impl Iterator<Item = (NodeId, Index)> + '_ {
+        self.followers().map(|(id, progress)| (id, progress.match_index))
+    }
+
+    /// The followers for whom this leader waits for what it has asked the caller to read:
+    /// [`Effect::LoadEntries`] or [`Effect::LoadSnapshotChunk`]. Empty on other servers.
+    pub fn loading_for(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.followers().filter(|(_, progress)| progress.loading.is_some()).map(|(id, _)| id)
+    }
+
+    fn followers(&self) -> impl Iterator<Item = (NodeId, &Progress)> + '_ {
         let progress = match &self.role {
             Role::Leader(leader) => Some(&leader.progress),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
         };
-        progress.into_iter().flatten().map(|(&id, progress)| (id, progress.match_index))
+        progress.into_iter().flatten().map(|(&id, progress)| (id, progress))
     }
 }

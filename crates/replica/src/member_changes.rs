@@ -1,15 +1,17 @@
 //! Changes of the members that clients ask for: the books, and what the leader does next for one.
 //!
 //! ```text
-//! client → any member ── ChangeMembers ──▶ leader: write down the addresses, then the configuration
+//! client → any member: read what was committed when it was asked for
+//!                     ── ChangeMembers ──▶ leader: write down the addresses, then the configuration
 //!                     ◀── MembersChanged ─         when it has applied that: done; or why not
 //! ```
 //!
 //! A change says what shall be, not what shall happen ("7 is a member", "7 is none"), so to ask twice does no harm.
 //! That is why little has to be remembered: whoever took the request asks, and asks again, until a leader answers;
 //! a leader looks at how things are, does the next step, and answers when there is none left. If it is lost on
-//! the way, its successor is asked and finds as much done as was committed. Two facts make it safe: an id is never
-//! used again once it was removed, and a leader decides only when it has applied the configuration in force.
+//! the way, its successor is asked and finds as much done as was committed. Three facts make it safe: an id is never
+//! used again once it was removed; a leader decides only when it has applied the configuration in force; and what a
+//! leader, deposed or not, calls done by a state from before the request is no answer to it.
 
 use std::collections::BTreeMap;
 
@@ -260,6 +262,9 @@ struct Asked {
     change: MemberChange,
     force: bool,
     deadline: Time,
+    /// What was committed when it was asked for, and perhaps more; not known yet. A leader that was deposed may answer
+    /// by what was so before that.
+    since: Option<Index>,
     /// When the leader of which term was asked last.
     last: Option<(Time, Term)>,
     /// It is done, as of the entry at this index, which is not applied here yet.
@@ -299,8 +304,25 @@ impl MemberChanges {
         if self.asked.len() >= MAX_CHANGES {
             return None;
         }
-        self.asked.insert(request, Asked { change, force, deadline, last: None, done_at: None });
+        self.asked.insert(request, Asked { change, force, deadline, since: None, last: None, done_at: None });
         Some(())
+    }
+
+    /// Whether this is one of the requests.
+    pub(crate) fn is_asked(&self, request: RequestId) -> bool {
+        self.asked.contains_key(&request)
+    }
+
+    /// What was committed when this was asked for is applied here: the log up to `applied`. Returns the change.
+    pub(crate) fn on_read(&mut self, request: RequestId, applied: Index) -> Option<&MemberChange> {
+        let asked = self.asked.get_mut(&request)?;
+        asked.since = Some(applied);
+        Some(&asked.change)
+    }
+
+    /// This request is over.
+    pub(crate) fn forget(&mut self, request: RequestId) {
+        self.asked.remove(&request);
     }
 
     /// The requests that the leader of `term` has to be asked for now, for the first time or once more.
@@ -312,7 +334,7 @@ impl MemberChanges {
     ) -> Vec<(RequestId, MemberChange, bool)> {
         let is_due = |asked: &Asked| {
             let waits = asked.last.is_some_and(|(at, of)| of == term && at.after(repeat_us) > now);
-            asked.done_at.is_none() && !waits
+            asked.since.is_some() && asked.done_at.is_none() && !waits
         };
         let due = self.asked.iter_mut().filter(|(_, asked)| is_due(asked));
         due.map(|(&request, asked)| {
@@ -327,7 +349,7 @@ impl MemberChanges {
         let asked = self.asked.get_mut(&request)?;
         match answer {
             ChangeAnswer::Done(index) => {
-                asked.done_at = Some(index);
+                asked.done_at = Some(index).filter(|_| asked.since.is_some_and(|since| since <= index));
                 None
             }
             ChangeAnswer::Refused(why) => {

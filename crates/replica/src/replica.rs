@@ -221,6 +221,10 @@ impl Replica {
             self.reply(request, Reply::Failed(failure));
         }
         for request in self.reads.expire(self.now, self.options.read_retry_us) {
+            if self.member_changes.is_asked(request) {
+                // It is over itself.
+                continue;
+            }
             let failure = if self.node.leader_id().is_none() { Failure::NoLeader } else { Failure::TimedOut };
             self.reply(request, Reply::Failed(failure));
         }
@@ -366,13 +370,14 @@ impl Replica {
     /// Makes jobs of what the inputs have left to do.
     fn work(&mut self) {
         self.publish_if_needed();
-        self.ask_for_changes();
         self.offer_writes();
         self.ask_for_reads();
         loop {
             while let Some(effect) = self.node.poll_effect() {
                 self.on_effect(effect);
             }
+            self.serve_reads();
+            self.ask_for_changes();
             // What has been applied may allow for the next step.
             let has_introduced = self.introduce_first_members();
             if !self.bring_changes_about() && !has_introduced {
@@ -380,7 +385,6 @@ impl Replica {
             }
         }
         self.answer_done_changes();
-        self.serve_reads();
         self.checkpoint_if_due();
         self.give_log_work();
     }
@@ -485,7 +489,9 @@ impl Replica {
         let state = self.store.snapshot();
         let raft_term = self.node.current_term().0;
         for request in ready {
-            self.reply(request, Reply::Read { state: state.clone(), raft_term });
+            if !self.begin_change(request) {
+                self.reply(request, Reply::Read { state: state.clone(), raft_term });
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct AskedChange {
     force: bool,
     /// Somebody was asked to make it.
     is_sent: bool,
-    /// The member that was asked knew that there is nothing left to do.
+    /// There was nothing left to do when it was asked for.
     is_in_vain: bool,
     /// What was committed when it was asked for.
     committed: u64,
@@ -53,11 +53,10 @@ impl World {
         let how = if force { " by force" } else { "" };
         let text = format!("an operator asks {} for {change:?}{how}", it.id);
         self.open_changes += 1;
-        let node = process.replica.node();
-        let (role, term, applied) = (node.role(), node.current_term(), node.log().last_applied());
+        let (role, term) = (process.replica.node().role(), process.replica.node().current_term());
         let is_in_vain = match change {
-            MemberChange::Remove { id } => self.judges.was_removed(*id, applied.0),
-            MemberChange::Promote { id, .. } => node.log().configuration_at(applied).is_voter(*id),
+            MemberChange::Remove { id } => self.judges.was_removed(*id),
+            MemberChange::Promote { id, .. } => self.judges.configuration().is_voter(*id),
             MemberChange::Add { .. } | MemberChange::Update { .. } => false,
         };
         let asked = AskedChange { change: change.clone(), force, is_sent: false, is_in_vain, committed };

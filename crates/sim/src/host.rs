@@ -92,6 +92,10 @@ impl World {
             }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
             let is_disturbance = process.is_disturbed_by(envelope, now, election_timeout_us);
+            let asks_vote = matches!(
+                envelope.message,
+                Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. }
+            );
             let is_sign_of_life =
                 matches!(envelope.message, Message::AppendEntries { .. } | Message::Heartbeat { .. });
             process.replica.on_peer(now, from, message);
@@ -99,7 +103,7 @@ impl World {
             if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
                 process.heard_leader_at = Some((from, now));
             }
-            self.judges.on_arrived(&before, node, term)?;
+            self.judges.on_arrived(&before, node, term, asks_vote)?;
             require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
                 format!("{to} has just heard its leader, and takes part in the election of {from}")
             })?;
@@ -385,6 +389,9 @@ impl World {
             checkpoint_jobs: process.checkpoint_jobs.len(),
         };
         resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
+        if !process.is_busy() {
+            resources::check_idle(node)?;
+        }
         let store = process.replica.store();
         self.judges.on_applied(node, store.applied_index(), store.state_hash())
     }

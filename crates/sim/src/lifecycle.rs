@@ -6,7 +6,7 @@ use tenure_wal::Crash;
 
 use crate::coverage::Mark;
 use crate::event::Event;
-use crate::judges::{Answer, Verdict, Violation};
+use crate::judges::{Answer, Verdict, Violation, require};
 use crate::member::{Asker, Doom, recovered};
 use crate::trace::Detail;
 use crate::world::World;
@@ -170,6 +170,12 @@ impl World {
                 it.id, status.hard_state, status.last
             ),
         );
+        for disk in it.disks.all() {
+            let names = disk.unsynced_names();
+            require("durability", names.is_empty(), || {
+                format!("{} starts from what the next loss of power may take: {}", it.id, names.join(", "))
+            })?;
+        }
         self.judges.on_snapshot(it.id, process.replica.node().log().snapshot())?;
         self.judges.on_recovered(it.id, &found, checkpoint, hash)
     }

@@ -282,7 +282,7 @@ impl World {
     fn reached(&self, core: &[usize]) -> u64 {
         let running = core.iter().filter_map(|&member| self.members[member].process.as_ref());
         let logs: u64 = running.map(|process| process.replica.node().log().last_index().0).sum();
-        self.judges.last_committed() + logs
+        self.judges.last_committed() + logs + self.pieces_kept
     }
 
     fn send_probes(&mut self, members: &[usize]) -> Vec<usize> {

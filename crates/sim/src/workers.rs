@@ -168,12 +168,11 @@ impl World {
                     format!("what {} is sent as {last_included} is no checkpoint", it.id)
                 })
             }
-            None
-            | Some(
-                CheckpointDone::Loaded { .. }
-                | CheckpointDone::Unavailable { .. }
-                | CheckpointDone::Stored { .. },
-            ) => Ok(()),
+            Some(CheckpointDone::Stored { .. }) => {
+                self.pieces_kept += 1;
+                Ok(())
+            }
+            None | Some(CheckpointDone::Loaded { .. } | CheckpointDone::Unavailable { .. }) => Ok(()),
         }
     }
 }

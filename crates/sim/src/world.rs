@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) events: u64,
     /// What all members have written to checkpoints of their own.
     pub(crate) checkpoint_bytes: u64,
+    /// How many pieces of others' checkpoints the members have kept.
+    pub(crate) pieces_kept: u64,
     pub(crate) said: Said,
 }
 
@@ -90,6 +92,7 @@ impl World {
             changes_made: 0,
             events: 0,
             checkpoint_bytes: 0,
+            pieces_kept: 0,
             said: Said::default(),
             plan,
         }

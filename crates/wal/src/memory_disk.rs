@@ -198,6 +198,15 @@ impl MemoryDisk {
         self.state.borrow().inodes.values().map(Inode::unsynced_sector_count).sum()
     }
 
+    /// The names that would not be there, or would stand for something else, if the power failed now and nothing that
+    /// was not synced were kept.
+    pub fn unsynced_names(&self) -> Vec<String> {
+        let state = self.state.borrow();
+        let unsynced =
+            state.names.iter().filter(|(name, inode)| state.durable_names.get(*name) != Some(inode));
+        unsynced.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The names of all files.
     pub fn names(&self) -> Vec<String> {
         self.state.borrow().names.keys().cloned().collect()

@@ -45,10 +45,13 @@ impl Replica {
         self.observe(now);
         let request = self.next_request();
         let deadline = self.now.after(self.options.request_timeout_us);
-        if let Some(why) = self.is_in_vain(&change) {
-            self.reply(request, Reply::Refused(why));
-        } else if self.member_changes.ask(request, deadline, change, force).is_none() {
+        if self.reads.len() >= self.options.max_requests
+            || self.member_changes.ask(request, deadline, change, force).is_none()
+        {
             self.reply(request, Reply::Failed(Failure::TooManyRequests));
+        } else {
+            // It begins as a read: what was so before it was asked for is no answer to it.
+            self.reads.insert(deadline, request);
         }
         request
     }
@@ -70,6 +73,17 @@ impl Replica {
     }
 
     // ---- Who asks -----------------------------------------------------------------------------------
+
+    /// All that was committed when this was asked for is applied here. Returns whether it is a change of the members.
+    pub(super) fn begin_change(&mut self, request: RequestId) -> bool {
+        let applied = self.node.log().last_applied();
+        let Some(change) = self.member_changes.on_read(request, applied).cloned() else { return false };
+        if let Some(why) = self.is_in_vain(&change) {
+            self.member_changes.forget(request);
+            self.reply(request, Reply::Refused(why));
+        }
+        true
+    }
 
     /// What was done before must not be answered as if this request had done it.
     fn is_in_vain(&self, change: &MemberChange) -> Option<ChangeRefusal> {

@@ -1,6 +1,6 @@
 //! Members that come and go, as clients ask for it at any member.
 
-use tenure_raft::{Configuration, Learner};
+use tenure_raft::{Configuration, Learner, RoleKind};
 use tenure_replica::{ChangeRefusal, MemberChange, Options, PeerMessage, Reply};
 use tenure_store::Member;
 
@@ -223,8 +223,8 @@ fn a_request_that_is_lost_on_the_way_is_made_again() {
     assert_eq!(change(&mut cluster, at, remove(gone), false), Ok(()));
 }
 
-#[test]
-fn a_change_that_leaves_too_few_who_answer_is_refused_with_the_numbers_unless_it_is_forced() {
+/// A cluster of three of which the third is dead, and its leader knows it.
+fn cluster_with_a_dead_member() -> (Cluster, [u64; 3]) {
     let (mut cluster, leader) = cluster();
     let dead = follower_of(leader);
     let alive = follower_of(dead);
@@ -234,16 +234,27 @@ fn a_change_that_leaves_too_few_who_answer_is_refused_with_the_numbers_unless_it
         let mut probe = cluster.members[&leader].replica.node().clone();
         probe.change_membership(cluster.now, &target, false).is_err()
     });
+    (cluster, [leader, alive, dead])
+}
+
+#[test]
+fn a_change_that_leaves_too_few_who_answer_is_refused_with_the_numbers_unless_it_is_forced() {
+    let (mut cluster, [leader, alive, _]) = cluster_with_a_dead_member();
     let refused = ChangeRefusal::WouldLoseQuorum { needed: 2, of: 2, reachable: 1 };
     assert_eq!(change(&mut cluster, leader, remove(alive), false), Err(refused));
-    // The dead one can go: it is the way to repair.
-    assert_eq!(change(&mut cluster, leader, remove(dead), false), Ok(()));
-    // Two are left, of which one may go with force alone, should the other be dead.
-    cluster.cut_off = Some(alive);
-    let request = cluster.change_members(leader, remove(leader), true);
+    let request = cluster.change_members(leader, remove(alive), true);
     cluster.tick();
     assert!(cluster.members[&leader].replica.node().configuration().is_joint(), "forced");
     assert!(!cluster.members[&leader].replies.contains_key(&request), "but not done");
+    cluster.cut_off = None;
+    assert!(matches!(cluster.await_reply(leader, request), Reply::Changed { .. }), "somebody came back");
+}
+
+#[test]
+fn a_dead_member_can_go_so_that_two_are_left_who_decide() {
+    let (mut cluster, [leader, alive, dead]) = cluster_with_a_dead_member();
+    assert_eq!(change(&mut cluster, leader, remove(dead), false), Ok(()));
+    put(&mut cluster, alive, "decided");
 }
 
 #[test]
@@ -283,6 +294,31 @@ fn of_two_that_are_to_be_reached_at_one_address_one_is() {
     let is_refused = |reply: &&Reply| matches!(reply, Reply::Refused(ChangeRefusal::PeerUrlExists));
     let refused = replies.iter().filter(is_refused).count();
     assert_eq!((made, refused), (1, 1), "{replies:?}");
+}
+
+/// A leader that does not know yet that another one leads knows how things were, and not how they are.
+#[test]
+fn a_deposed_leader_does_not_say_that_what_was_so_once_is_done() {
+    let (mut cluster, old) = cluster();
+    let new = follower_of(old);
+    put(&mut cluster, old, "all are equal");
+    cluster.tick();
+    cluster.network = Box::new(move |_, to, _| usize::from(to != old));
+    let now = cluster.now;
+    cluster.members.get_mut(&old).unwrap().replica.transfer_leadership(now, Some(id(new))).unwrap();
+    cluster.run_until("another leads", |cluster| {
+        cluster.members[&new].replica.node().role() == RoleKind::Leader
+    });
+    let update = |to: u64| MemberChange::Update { id: id(old), peer_urls: url(to) };
+    assert_eq!(change(&mut cluster, new, update(9), false), Ok(()));
+    let request = cluster.change_members(old, update(old), false);
+    cluster.tick();
+    assert_eq!(cluster.members[&old].replica.node().role(), RoleKind::Leader, "it does not know");
+    assert!(!cluster.members[&old].replies.contains_key(&request), "it was moved to another address");
+    cluster.network = Box::new(|_, _, _| 1);
+    assert!(matches!(cluster.await_reply(old, request), Reply::Changed { .. }));
+    let known = cluster.members[&new].replica.store().member(old).cloned();
+    assert_eq!(known.map(|member| member.peer_urls), Some(url(old)));
 }
 
 /// A leader that starts again leads before it has applied its log: what its flags say must not undo what stands

@@ -6,8 +6,11 @@
 //!   new entry)`. What lies behind that in its log may be a former leader's.
 //! - A message of an earlier term changes nothing (§5.1: "if a server receives a request with a stale term number,
 //!   it rejects the request").
+//! - Who hears of a later term is in it (§5.1: "if one server's current term is smaller than the other's, then it
+//!   updates its current term to the larger value"), but for who is asked for its vote while it hears a leader
+//!   (thesis §4.2.3).
 //!
-//! All three can be broken for long before an entry is lost; the judge sees it at once.
+//! All can be broken for long before an entry is lost; the judge sees it at once.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ use super::{Verdict, require};
 const KNOWN: &str = "a leader knows what it counts";
 const SHOWN: &str = "no more than the leader has shown";
 const STALE: &str = "an earlier term is over";
+const LATER: &str = "who hears of a later term is in it";
 
 /// What the leader of a term has shown to a follower.
 #[derive(Default, Debug)]
@@ -124,8 +128,12 @@ impl Agreement {
         }
     }
 
-    /// The message has arrived.
-    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term) -> Verdict {
+    /// A message of `term` has arrived; `asks_vote` says whether it was one that asks for a vote, or for the promise of
+    /// one.
+    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term, asks_vote: bool) -> Verdict {
+        require(LATER, asks_vote || node.current_term() >= term, || {
+            format!("{} hears of term {term}, and stays in {}", node.id(), node.current_term())
+        })?;
         if term < before.hard_state.current_term {
             require(STALE, before.is_as_before(node), || {
                 format!("{} is moved by a message of term {term}, in {}", node.id(), node.current_term())
@@ -232,18 +240,26 @@ mod tests {
         let before = Before::of(&node);
         let envelope = append(EntryId::ZERO, &[id(1, 1), id(2, 1)], 2);
         node.step(Time(1), envelope.clone());
-        assert_eq!(agreement.on_arrived(&before, &node, Term(3)).unwrap_err().judge, SHOWN);
+        assert_eq!(agreement.on_arrived(&before, &node, Term(3), false).unwrap_err().judge, SHOWN);
         agreement.on_arrival(&follower(), &envelope);
-        agreement.on_arrived(&before, &node, Term(3)).unwrap();
+        agreement.on_arrived(&before, &node, Term(3), false).unwrap();
     }
 
     #[test]
     fn who_is_moved_by_an_earlier_term_is_seen() {
         let (agreement, mut node) = (Agreement::default(), follower());
         let before = Before::of(&node);
-        agreement.on_arrived(&before, &node, Term(2)).unwrap();
+        agreement.on_arrived(&before, &node, Term(2), false).unwrap();
         node.on_time(Time(u64::MAX / 2));
-        assert_eq!(agreement.on_arrived(&before, &node, Term(2)).unwrap_err().judge, STALE);
+        assert_eq!(agreement.on_arrived(&before, &node, Term(2), false).unwrap_err().judge, STALE);
+    }
+
+    #[test]
+    fn who_does_not_learn_of_a_later_term_is_seen() {
+        let (agreement, node) = (Agreement::default(), follower());
+        let before = Before::of(&node);
+        agreement.on_arrived(&before, &node, Term(4), true).unwrap();
+        assert_eq!(agreement.on_arrived(&before, &node, Term(4), false).unwrap_err().judge, LATER);
     }
 
     #[test]

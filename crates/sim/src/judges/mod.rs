@@ -137,8 +137,8 @@ impl Judges {
     }
 
     /// It has reached the member, which was in another state before.
-    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term) -> Verdict {
-        self.agreement.on_arrived(before, node, term)
+    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term, asks_vote: bool) -> Verdict {
+        self.agreement.on_arrived(before, node, term, asks_vote)
     }
 
     /// A member has done what it wanted to do.
@@ -222,11 +222,9 @@ impl Judges {
         })
     }
 
-    /// Whether a member that has applied the log up to `applied` knows that another one was removed.
-    pub(crate) fn was_removed(&self, id: NodeId, applied: u64) -> bool {
-        let mut known = self.membership.history().iter().take_while(|(index, _)| index.0 <= applied);
-        let since = known.position(|(_, then)| then.is_member(id));
-        since.is_some() && known.last().is_some_and(|(_, then)| !then.is_member(id))
+    /// Whether this one was a member, and is none any more.
+    pub(crate) fn was_removed(&self, id: NodeId) -> bool {
+        self.was_member(id) && !self.configuration().is_member(id)
     }
 
     /// Whether all that `from` has is on the disk of `to`, which it tells to take over. (Whoever is in a later term may

@@ -3,6 +3,7 @@
 //!
 //! What waits inside of the core is bounded by the invariants of `tenure-raft`.
 
+use tenure_raft::Node;
 use tenure_replica::{Options, ReplicaStatus};
 
 use super::{Verdict, require};
@@ -38,6 +39,15 @@ pub(crate) fn check(status: &ReplicaStatus, queued: Queued, options: &Options, m
         && queued.compactions <= MAX_COMPACTIONS
         && queued.checkpoint_jobs <= checkpoint_jobs;
     require(JUDGE, within, || format!("the workers of {} have a queue: {queued:?}", status.raft.id))
+}
+
+/// Checks a member whose workers have nothing to do: then there is nothing that it can wait for from them.
+pub(crate) fn check_idle(node: &Node) -> Verdict {
+    let waits_for = node.loading_for().next();
+    require(JUDGE, waits_for.is_none(), || {
+        let follower = waits_for.expect("somebody is waited for");
+        format!("{} waits for what nobody reads for {follower}", node.id())
+    })
 }
 
 /// What the members of a run said to each other.
