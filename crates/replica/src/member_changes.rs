@@ -1,7 +1,7 @@
 //! Changes of the members that clients ask for: the books, and what the leader does next for one.
 //!
 //! ```text
-//! client → any member: read what was committed when it was asked for
+//! client → any member: reads what was committed when it was asked
 //!                     ── ChangeMembers ──▶ leader: write down the addresses, then the configuration
 //!                     ◀── MembersChanged ─         when it has applied that: done; or why not
 //! ```
@@ -10,8 +10,8 @@
 //! That is why little has to be remembered: whoever took the request asks, and asks again, until a leader answers;
 //! a leader looks at how things are, does the next step, and answers when there is none left. If it is lost on
 //! the way, its successor is asked and finds as much done as was committed. Three facts make it safe: an id is never
-//! used again once it was removed; a leader decides only when it has applied the configuration in force; and what a
-//! leader, deposed or not, calls done by a state from before the request is no answer to it.
+//! used again once it was removed; a leader decides only when it has applied the configuration in force; and nobody is
+//! asked before a linearizable read has shown that its term was not over when the request came.
 
 use std::collections::BTreeMap;
 
@@ -262,9 +262,9 @@ struct Asked {
     change: MemberChange,
     force: bool,
     deadline: Time,
-    /// What was committed when it was asked for, and perhaps more; not known yet. A leader that was deposed may answer
-    /// by what was so before that.
-    since: Option<Index>,
+    /// All that was committed when it was asked for is applied here. Before that, a leader that does not know yet that
+    /// it was deposed might be asked, and answer by what is so no more.
+    is_read: bool,
     /// When the leader of which term was asked last.
     last: Option<(Time, Term)>,
     /// It is done, as of the entry at this index, which is not applied here yet.
@@ -304,7 +304,8 @@ impl MemberChanges {
         if self.asked.len() >= MAX_CHANGES {
             return None;
         }
-        self.asked.insert(request, Asked { change, force, deadline, since: None, last: None, done_at: None });
+        self.asked
+            .insert(request, Asked { change, force, deadline, is_read: false, last: None, done_at: None });
         Some(())
     }
 
@@ -313,10 +314,10 @@ impl MemberChanges {
         self.asked.contains_key(&request)
     }
 
-    /// What was committed when this was asked for is applied here: the log up to `applied`. Returns the change.
-    pub(crate) fn on_read(&mut self, request: RequestId, applied: Index) -> Option<&MemberChange> {
+    /// All that was committed when this was asked for is applied here. Returns the change.
+    pub(crate) fn on_read(&mut self, request: RequestId) -> Option<&MemberChange> {
         let asked = self.asked.get_mut(&request)?;
-        asked.since = Some(applied);
+        asked.is_read = true;
         Some(&asked.change)
     }
 
@@ -334,7 +335,7 @@ impl MemberChanges {
     ) -> Vec<(RequestId, MemberChange, bool)> {
         let is_due = |asked: &Asked| {
             let waits = asked.last.is_some_and(|(at, of)| of == term && at.after(repeat_us) > now);
-            asked.since.is_some() && asked.done_at.is_none() && !waits
+            asked.is_read && asked.done_at.is_none() && !waits
         };
         let due = self.asked.iter_mut().filter(|(_, asked)| is_due(asked));
         due.map(|(&request, asked)| {
@@ -349,7 +350,7 @@ impl MemberChanges {
         let asked = self.asked.get_mut(&request)?;
         match answer {
             ChangeAnswer::Done(index) => {
-                asked.done_at = Some(index).filter(|_| asked.since.is_some_and(|since| since <= index));
+                asked.done_at = Some(index);
                 None
             }
             ChangeAnswer::Refused(why) => {

@@ -116,7 +116,7 @@ impl World {
                 if matches!(why, ChangeRefusal::WouldLoseQuorum { .. }) {
                     self.coverage.reach(Mark::QuorumKept);
                 }
-                self.judges.on_change_refused(self.plan.replica.max_learners, change, *force, why)
+                self.judges.on_change_refused(*committed, self.plan.replica.max_learners, change, *force, why)
             }
             Reply::Failed(failure) => {
                 require(NOT_DONE, !(*is_sent && failure.is_certainly_not_done()), || {

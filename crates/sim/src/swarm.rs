@@ -13,8 +13,8 @@ const SECOND_US: u64 = 1_000_000;
 const RARE_US: u64 = 5 * SECOND_US;
 /// Of so many seeds one is calm.
 const CALM_EVERY: u64 = 25;
-/// Any checkpoint of a run fits into a chunk of this size.
-const WHOLE_BYTES: usize = 256 << 10;
+/// Most checkpoints of a run fit into a chunk of this size.
+const LARGE_CHUNK_BYTES: usize = 256 << 10;
 /// About the most operations of a run, whose checkpoints hold more with each.
 const MAX_OPERATIONS: u64 = 6_000;
 
@@ -295,13 +295,8 @@ fn replica_options(
     heartbeat_interval_us: u64,
 ) -> tenure_replica::Options {
     let raft = raft_options(random, election_timeout_us, heartbeat_interval_us);
-    // Where a checkpoint is sent whole no follower has to be waited for. Otherwise as many checkpoints as one of them
-    // takes to be sent in the smallest pieces, at least.
-    let max_checkpoint_delay = if raft.snapshot_chunk_bytes == WHOLE_BYTES {
-        random.pick(&[1, 8, 100])
-    } else {
-        random.pick(&[100, 1_000])
-    };
+    // Small pieces take their time: as many checkpoints as one of them takes to be sent, at least.
+    let delays = if raft.snapshot_chunk_bytes == LARGE_CHUNK_BYTES { [4, 8, 100] } else { [100, 100, 1_000] };
     tenure_replica::Options {
         raft,
         request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
@@ -315,7 +310,7 @@ fn replica_options(
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
         max_dead_checkpoint_bytes: random.pick(&[0, 2_000, 1 << 20]),
-        max_checkpoint_delay,
+        max_checkpoint_delay: random.pick(&delays),
         catch_up_entries: random.pick(&[0, 5, 100]),
     }
 }
@@ -343,7 +338,7 @@ fn raft_options(
         max_apply_bytes: random.pick(&[1, 1_000, 4 << 20]),
         max_recent_bytes: random.pick(&[0, 2_000, 32 << 20]),
         max_early_bytes: random.pick(&[0, 2_000, 4 << 20]),
-        snapshot_chunk_bytes: random.pick(&[1_000, 10_000, WHOLE_BYTES]),
+        snapshot_chunk_bytes: random.pick(&[1_000, 10_000, LARGE_CHUNK_BYTES]),
         max_waiting_reads: random.pick(&[1, 1 << 16]),
         ..tenure_raft::Options::default()
     }

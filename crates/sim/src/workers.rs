@@ -5,7 +5,7 @@ use tenure_replica::{CheckpointDone, CheckpointJob, LogJob, RecoveryError};
 
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
-use crate::judges::{Verdict, require};
+use crate::judges::{Verdict, kept, require};
 use crate::member::Doom;
 use crate::plan::DiskPlan;
 use crate::random::{CERTAIN_PPM, Random};
@@ -96,6 +96,9 @@ impl World {
             self.judges.on_snapshot(it.id, snapshot)?;
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);
+        }
+        if let CheckpointJob::Install { snapshot } = &job {
+            kept::check_needed(process.replica.node(), snapshot.last_included)?;
         }
         let takes_us = self.lie_in_wait_at(member, &job);
         let it = &mut self.members[member];

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Model, Op, Pair, SMALL};
-use tenure_wal::{Crash, MemoryDisk, Operation, Options, WalError};
+use tenure_wal::{Crash, Disk, MemoryDisk, Operation, Options, WalError};
 
 /// Appends, overwrites, votes, fills segments, compacts, and is sent a snapshot.
 fn workload() -> Vec<Op> {
@@ -216,4 +216,19 @@ fn one_sync_makes_an_append_durable() {
     pair.apply(&Op::Sync).expect("nothing fails");
     assert_eq!(disk.count(Operation::Sync), syncs + 1, "what is synced needs no further sync");
     assert_eq!(disk.change_count(), changes + 2);
+}
+
+#[test]
+fn names_that_are_not_synced_may_be_gone_after_a_loss_of_power() {
+    let disk = MemoryDisk::new();
+    drop(disk.create("old").unwrap());
+    disk.sync_directory().unwrap();
+    disk.rename("old", "new").unwrap();
+    drop(disk.create("other").unwrap());
+    assert_eq!(disk.unsynced_names(), ["new", "other"]);
+    let future = disk.fork();
+    future.crash_choosing(Crash::Power, &mut |_| 0);
+    assert_eq!(future.names(), ["old"]);
+    disk.sync_directory().unwrap();
+    assert_eq!(disk.unsynced_names(), [""; 0]);
 }

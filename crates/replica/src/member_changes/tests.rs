@@ -178,16 +178,13 @@ fn a_request_is_repeated_until_it_is_answered_or_over() {
     let mut changes = MemberChanges::default();
     assert_eq!(changes.ask(number, Time(10_000), remove(3), true), Some(()));
     assert_eq!(changes.due(Time(0), term, REPEAT_US), [], "what was committed before is not known yet");
-    assert_eq!(changes.on_read(number, Index(5)), Some(&remove(3)));
+    assert_eq!(changes.on_read(number), Some(&remove(3)));
     assert_eq!(changes.due(Time(0), term, REPEAT_US), [(number, remove(3), true)]);
     assert_eq!(changes.due(Time(499), term, REPEAT_US), []);
     assert_eq!(changes.next_deadline(true, REPEAT_US), Time(500));
     assert_eq!(changes.next_deadline(false, REPEAT_US), Time(10_000), "nobody is there to be asked");
     assert_eq!(changes.due(Time(500), term, REPEAT_US).len(), 1);
     assert_eq!(changes.due(Time(501), Term(3), REPEAT_US).len(), 1, "another leader is asked at once");
-    // What was so before it was asked for is no answer.
-    assert_eq!(changes.on_answer(number, ChangeAnswer::Done(Index(4))), None);
-    assert_eq!(changes.take_done(Index(9)), []);
     // It is over here when it is applied here.
     assert_eq!(changes.on_answer(number, ChangeAnswer::Done(Index(9))), None);
     assert_eq!(changes.due(Time(5_000), term, REPEAT_US), []);
@@ -200,7 +197,7 @@ fn a_request_is_repeated_until_it_is_answered_or_over() {
 fn what_nobody_was_asked_for_is_certainly_not_done() {
     let mut changes = MemberChanges::default();
     changes.ask(RequestId(1), Time(10), remove(3), false);
-    changes.on_read(RequestId(1), Index(0));
+    changes.on_read(RequestId(1));
     let _ = changes.due(Time(0), Term(1), 5);
     changes.ask(RequestId(2), Time(10), remove(4), false);
     let expired = changes.expire(Time(10));

@@ -76,8 +76,7 @@ impl Replica {
 
     /// All that was committed when this was asked for is applied here. Returns whether it is a change of the members.
     pub(super) fn begin_change(&mut self, request: RequestId) -> bool {
-        let applied = self.node.log().last_applied();
-        let Some(change) = self.member_changes.on_read(request, applied).cloned() else { return false };
+        let Some(change) = self.member_changes.on_read(request).cloned() else { return false };
         if let Some(why) = self.is_in_vain(&change) {
             self.member_changes.forget(request);
             self.reply(request, Reply::Refused(why));

@@ -136,18 +136,23 @@ impl Asked {
     }
 }
 
-/// Checks that what an operator is told in place of "done" was true at some time: `past` are all configurations until
-/// now. (A leader that does not know yet that it leads no more may refuse what it would not if it knew.)
+/// Checks that what an operator is told in place of "done" was true at some time since: `past` are all configurations
+/// until now, `asked` says how far the log was committed when it was asked for.
 pub(crate) fn check_refusal(
     past: &[(Index, Configuration)],
+    asked: Index,
     max_learners: usize,
     change: &MemberChange,
     force: bool,
     refusal: &ChangeRefusal,
 ) -> Verdict {
-    let was = |holds: &dyn Fn(&Configuration) -> bool| past.iter().any(|(_, then)| holds(then));
+    let in_force_then = past.iter().rposition(|(index, _)| *index <= asked).unwrap_or(0);
+    let was =
+        |holds: &dyn Fn(&Configuration) -> bool| past[in_force_then..].iter().any(|(_, then)| holds(then));
     let is_true = match (refusal, change) {
-        (ChangeRefusal::MemberNotFound, MemberChange::Add { id, .. }) => was(&|then| then.is_member(*id)),
+        (ChangeRefusal::MemberNotFound, MemberChange::Add { id, .. }) => {
+            past.iter().any(|(_, then)| then.is_member(*id)) && was(&|then| !then.is_member(*id))
+        }
         (ChangeRefusal::MemberNotFound, MemberChange::Promote { id, replaces, .. }) => {
             was(&|then| !then.is_member(*id) || replaces.is_some_and(|old| !then.is_voter(old)))
         }
@@ -179,7 +184,7 @@ pub(crate) fn check_refusal(
             _,
         ) => false,
     };
-    require(REFUSAL, is_true, || format!("{change:?} is refused: {refusal}, which was never so"))
+    require(REFUSAL, is_true, || format!("{change:?} is refused: {refusal}, which was not so since"))
 }
 
 /// How many learners wait to be promoted.
@@ -338,10 +343,14 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_reason_is_seen() {
-        let past = [(Index(0), of(&[(1, 1), (2, 1)], &[]))];
-        let judge =
-            |id, refusal| check_refusal(&past, 1, &MemberChange::Remove { id: node(id) }, false, &refusal);
+        let past = [(Index(0), of(&[(1, 1)], &[])), (Index(5), of(&[(1, 1), (2, 1)], &[]))];
+        let judge_since = |asked, id, refusal| {
+            let change = MemberChange::Remove { id: node(id) };
+            check_refusal(&past, Index(asked), 1, &change, false, &refusal)
+        };
+        let judge = |id, refusal| judge_since(5, id, refusal);
         judge(3, ChangeRefusal::MemberNotFound).unwrap();
+        judge_since(4, 2, ChangeRefusal::MemberNotFound).unwrap();
         assert_eq!(judge(2, ChangeRefusal::MemberNotFound).unwrap_err().judge, REFUSAL);
         assert_eq!(judge(2, ChangeRefusal::NoVoters).unwrap_err().judge, REFUSAL);
         let lost = ChangeRefusal::WouldLoseQuorum { needed: 1, of: 1, reachable: 1 };

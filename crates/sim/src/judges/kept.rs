@@ -6,12 +6,20 @@
 //! whoever cuts off more breaks a promise, whether it costs an entry this time or not. (Not so across terms: what one
 //! leader has a follower cut off, the next one may yet commit with others.)
 
-use tenure_raft::{EntryId, Index, NodeId, Term};
+use tenure_raft::{EntryId, Index, Node, NodeId, Term};
 
 use super::durability::Shadow;
 use super::{Verdict, require};
 
 const JUDGE: &str = "cut off only where it conflicts";
+
+/// Checks that a snapshot which is to take the place of a member's log holds what the log does not: otherwise the log
+/// is kept, with what follows (paper §7).
+pub(crate) fn check_needed(node: &Node, last_included: EntryId) -> Verdict {
+    require(JUDGE, !node.log().matches(last_included), || {
+        format!("{} has {last_included} in its log, and installs a snapshot that ends there", node.id())
+    })
+}
 
 /// A disk before a change of its log.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +60,7 @@ impl Before {
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{Entry, HardState, Payload, WriteToken};
+    use tenure_raft::{Entry, HardState, Options, Payload, Restored, Snapshot, Time, WriteToken};
     use tenure_replica::LogJob;
 
     use super::super::durability::Durability;
@@ -79,6 +87,20 @@ mod tests {
         durability.begin(member, job);
         durability.finish(member);
         before.check(member, durability.shadow(member)).is_ok()
+    }
+
+    #[test]
+    fn who_installs_what_its_log_has_is_seen() {
+        let restored = Restored {
+            hard_state: HardState { current_term: Term(3), voted_for: None },
+            snapshot: Snapshot::default(),
+            log_start: EntryId::ZERO,
+            entries: [id(1, 1), id(2, 2)].map(|id| Entry { id, payload: Payload::Empty }).to_vec(),
+        };
+        let node = Node::new(NodeId::new(1).unwrap(), Options::default(), 1, restored, Time(0));
+        check_needed(&node, id(2, 3)).unwrap();
+        check_needed(&node, id(3, 3)).unwrap();
+        assert_eq!(check_needed(&node, id(1, 1)).unwrap_err().judge, JUDGE);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod committed;
 mod durability;
 mod elections;
 mod externalization;
-mod kept;
+pub(crate) mod kept;
 mod leader_completeness;
 mod log_matching;
 mod membership;
@@ -237,9 +237,10 @@ impl Judges {
         })
     }
 
-    /// An operator is told that a change is not made.
+    /// An operator who asked for a change when the log was committed up to `asked` is told that it is not made.
     pub(crate) fn on_change_refused(
         &self,
+        asked: u64,
         max_learners: usize,
         change: &MemberChange,
         force: bool,
@@ -251,7 +252,7 @@ impl Judges {
         {
             return Ok(());
         }
-        asked::check_refusal(self.membership.history(), max_learners, change, force, refusal)
+        asked::check_refusal(self.membership.history(), Index(asked), max_learners, change, force, refusal)
     }
 
     /// A member goes by another configuration than before. Answers whether that could be judged.
