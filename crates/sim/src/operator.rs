@@ -12,7 +12,7 @@ use tenure_raft::{ChangeError, Configuration, Learner, NodeId, Quorum, Quorums, 
 use crate::coverage::Mark;
 use crate::judges::asked::Wanted;
 use crate::judges::{Verdict, is_quorum};
-use crate::member::{Member, Process};
+use crate::member::Process;
 use crate::random::{CERTAIN_PPM, Random};
 use crate::trace::Detail;
 use crate::world::World;
@@ -280,20 +280,33 @@ impl World {
 
     /// Whether somebody of these would get the votes that it needs: who has heard of what was never committed, of a
     /// change even, may need the vote of a learner that has heard of something later.
+    ///
+    /// A leader that is left out may still be heard by some, whoever they are, and have them do as it does.
     fn can_elect(&self, core: &[usize]) -> bool {
+        let leader = self.leader().filter(|leader| !core.contains(leader));
+        let subsets = leader.map_or(1, |_| 1 << core.len());
+        (0..subsets).all(|hears: u32| {
+            let follows = |(at, &member): (usize, &usize)| {
+                let whose = leader.filter(|_| hears >> at & 1 == 1).unwrap_or(member);
+                (self.members[member].id, whose)
+            };
+            self.can_elect_with(&core.iter().enumerate().map(follows).collect::<Vec<_>>())
+        })
+    }
+
+    /// Whether somebody of these gets its votes, if each has the log of the member that is named beside it.
+    fn can_elect_with(&self, core: &[(NodeId, usize)]) -> bool {
         let last_of = |member: usize| {
             let it = &self.members[member];
             let running = it.process.as_ref().map(|process| process.replica.node().log().last());
             let last = running.unwrap_or_else(|| self.judges.last_on_disk(it.id));
             (last.term, last.index)
         };
-        core.iter().any(|&candidate| {
-            let Member { id, .. } = self.members[candidate];
-            let configuration = self.members[candidate].in_force();
-            let votes = |voter: NodeId| {
-                core.iter().any(|&it| self.members[it].id == voter && last_of(it) <= last_of(candidate))
-            };
-            configuration.is_voter(id) && is_quorum(configuration, Quorum::Election, votes)
+        core.iter().any(|&(candidate, log)| {
+            let configuration = self.members[log].in_force();
+            let votes =
+                |voter: NodeId| core.iter().any(|&(it, its)| it == voter && last_of(its) <= last_of(log));
+            configuration.is_voter(candidate) && is_quorum(configuration, Quorum::Election, votes)
         })
     }
 
