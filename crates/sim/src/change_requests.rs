@@ -13,6 +13,7 @@ use crate::world::World;
 
 const PASSED_ON: &str = "a change is passed on as it was asked for";
 const NOT_DONE: &str = "what may be made is not called certainly not made";
+const ANSWERED: &str = "an answer is to this start's question";
 const IN_VAIN: &str = "what was done before is not done again";
 
 /// A change that a member was asked for.
@@ -20,17 +21,25 @@ const IN_VAIN: &str = "what was done before is not done again";
 pub(crate) struct AskedChange {
     change: MemberChange,
     force: bool,
-    /// Somebody was asked to make it.
-    is_sent: bool,
+    exchange: Exchange,
     /// There was nothing left to do when it was asked for.
     is_in_vain: bool,
     /// What was committed when it was asked for.
     committed: u64,
 }
 
+/// What has passed between the member that was asked and those who lead.
+#[derive(Clone, Copy, Default, Debug)]
+struct Exchange {
+    /// Somebody was asked to make the change.
+    is_sent: bool,
+    /// A leader has answered this start's question, or may do so without a message, as it is the member itself.
+    is_answered: bool,
+}
+
 impl World {
-    /// An operator asks some member for a change.
-    pub(crate) fn ask_for_change(&mut self) -> Verdict {
+    /// An operator asks this member, or some, for a change.
+    pub(crate) fn ask_for_change(&mut self, member: Option<usize>) -> Verdict {
         let Some(change) = self.draw_change() else { return Ok(()) };
         let running: Vec<usize> = (0..self.members.len())
             .filter(|&member| self.members[member].process.is_some() && self.members[member].held.is_none())
@@ -38,7 +47,7 @@ impl World {
         if running.is_empty() {
             return Ok(());
         }
-        let member = self.nemesis.random.pick(&running);
+        let member = member.unwrap_or_else(|| self.nemesis.random.pick(&running));
         let force = self.nemesis.random.chance(CERTAIN_PPM / 8);
         self.ask(member, &change, force)
     }
@@ -59,7 +68,8 @@ impl World {
             MemberChange::Promote { id, .. } => self.judges.configuration().is_voter(*id),
             MemberChange::Add { .. } | MemberChange::Update { .. } => false,
         };
-        let asked = AskedChange { change: change.clone(), force, is_sent: false, is_in_vain, committed };
+        let exchange = Exchange { is_sent: false, is_answered: role == RoleKind::Leader };
+        let asked = AskedChange { change: change.clone(), force, exchange, is_in_vain, committed };
         process.changes.insert(request, asked);
         if role == RoleKind::Leader {
             self.judges.on_asked(term, Wanted::Change(change.clone()), force);
@@ -73,8 +83,9 @@ impl World {
 
     /// Whoever is elected is asked for what its own clients still wait for.
     pub(crate) fn ask_elected(&mut self, member: usize, term: Term) {
-        let process = self.members[member].process.as_ref();
-        for AskedChange { change, force, .. } in process.iter().flat_map(|process| process.changes.values()) {
+        let Some(process) = self.members[member].process.as_mut() else { return };
+        for AskedChange { change, force, exchange, .. } in process.changes.values_mut() {
+            exchange.is_answered = true;
             self.judges.on_asked(term, Wanted::Change(change.clone()), *force);
         }
     }
@@ -86,7 +97,8 @@ impl World {
         asked: &AskedChange,
         reply: &Reply,
     ) -> Verdict {
-        let AskedChange { change, force, is_sent, is_in_vain, committed } = asked;
+        let AskedChange { change, force, exchange, is_in_vain, committed } = asked;
+        let Exchange { is_sent, is_answered } = *exchange;
         let id = self.members[member].id;
         let facts = [75, member as u64];
         self.trace.line(
@@ -98,6 +110,15 @@ impl World {
         if matches!(reply, Reply::Changed { .. } | Reply::Refused(_)) {
             self.open_changes -= 1;
         }
+        // Without asking anybody a member may know that there is nothing left to do.
+        let is_explained = match reply {
+            Reply::Changed { .. } => is_answered,
+            Reply::Refused(_) => is_answered || !is_sent,
+            _ => true,
+        };
+        require(ANSWERED, is_explained, || {
+            format!("{id} says what became of {change:?}, and no leader has told it: {reply:?}")
+        })?;
         match reply {
             Reply::Changed { .. } => {
                 self.coverage.reach(Mark::MembersChanged);
@@ -119,7 +140,7 @@ impl World {
                 self.judges.on_change_refused(*committed, self.plan.replica.max_learners, change, *force, why)
             }
             Reply::Failed(failure) => {
-                require(NOT_DONE, !(*is_sent && failure.is_certainly_not_done()), || {
+                require(NOT_DONE, !(is_sent && failure.is_certainly_not_done()), || {
                     format!(
                         "{id} has asked for {change:?} and says that it is certainly not made: {failure:?}"
                     )
@@ -166,9 +187,14 @@ impl World {
 }
 
 impl AskedChange {
+    /// A leader has said what became of it.
+    pub(crate) fn on_told(&mut self) {
+        self.exchange.is_answered = true;
+    }
+
     /// A leader is asked to make the change.
     pub(crate) fn on_sent(&mut self, asked: &ChangeMembers) -> Verdict {
-        self.is_sent = true;
+        self.exchange.is_sent = true;
         require(PASSED_ON, asked.change == self.change && asked.force == self.force, || {
             format!("{self:?} is passed on as {asked:?}")
         })

@@ -17,6 +17,8 @@ use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
 const STICKINESS: &str = "who hears its leader takes part in no other election";
+/// How many times in a row a member dies that has passed on a question about the members.
+const PRESSED: u64 = 4;
 /// After this a client learns that nobody listens.
 const REFUSED_US: u64 = 100;
 
@@ -84,6 +86,12 @@ impl World {
         {
             let wanted = Wanted::Change(asked.change.clone());
             self.judges.on_asked(node.current_term(), wanted, asked.force);
+        }
+        if let PeerMessage::MembersChanged(changed) = &message
+            && changed.boot == process.replica.identity().boot
+            && let Some(change) = process.changes.get_mut(&changed.number)
+        {
+            change.on_told();
         }
         if let PeerMessage::Raft(envelope) = &message {
             let term = envelope.term;
@@ -257,8 +265,15 @@ impl World {
         {
             self.judges.on_handed_over(process.replica.node(), to)?;
         }
-        if asks(message) && self.nemesis.hits_asker() {
-            self.members[member].crashes_left = 2;
+        let is_change = matches!(message, PeerMessage::ChangeMembers(_));
+        let is_pressed = is_change && self.members[member].pressed > 0;
+        if asks(message) && (self.nemesis.hits_asker() || is_pressed) {
+            let it = &mut self.members[member];
+            match (is_change, is_pressed) {
+                (true, true) => it.pressed -= 1,
+                (true, false) => it.pressed = PRESSED,
+                (false, _) => it.crashes_left = 2,
+            }
             let (start, crash) = (self.members[member].start, self.nemesis.any_crash());
             let in_us = self.network.delay_us();
             self.add_in(in_us, Event::Crash { member, start, crash });

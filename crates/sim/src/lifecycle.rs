@@ -59,7 +59,8 @@ impl World {
             }
         }
         if self.kept_up.contains(&member) {
-            let is_again = self.members[member].crashes_left > 0;
+            let it = &self.members[member];
+            let is_again = it.crashes_left > 0 || it.pressed > 0;
             let down_us = if is_again { self.network.delay_us() } else { self.nemesis.down_us() };
             self.add_in(down_us, Event::Boot { member, start });
         }
@@ -98,6 +99,9 @@ impl World {
         it.disks.reprieve();
         self.on_booted(member)?;
         self.crash_again(member);
+        if self.members[member].pressed > 0 && !self.nemesis.is_over {
+            self.ask_for_change(Some(member))?;
+        }
         self.drain(member)
     }
 

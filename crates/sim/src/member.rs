@@ -138,6 +138,9 @@ pub(crate) struct Member {
     pub(crate) doom: Option<Doom>,
     /// How many more times it dies soon after it has started.
     pub(crate) crashes_left: u64,
+    /// How many more times an operator asks it for a change as soon as it has started, and it dies when it has passed
+    /// that on: numbers begin anew with each start, and answers come late.
+    pub(crate) pressed: u64,
 }
 
 /// A crash that waits for its moment.
@@ -263,6 +266,7 @@ impl Member {
             checkpoints_stalled_until_us: 0,
             doom: None,
             crashes_left: 0,
+            pressed: 0,
         }
     }
 

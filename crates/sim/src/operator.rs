@@ -89,7 +89,7 @@ impl World {
 
     /// An operator wants other members, of any member or of the leader's core.
     pub(crate) fn begin_change(&mut self, leader: Option<usize>) -> Verdict {
-        if self.plan.faults.asks_any_member { self.ask_for_change() } else { self.change_members(leader) }
+        if self.plan.faults.asks_any_member { self.ask_for_change(None) } else { self.change_members(leader) }
     }
 
     /// An operator asks the leader for other members.
