@@ -11,7 +11,7 @@ use crate::plan::NetworkPlan;
 use crate::random::Random;
 
 /// More than this much waiting time in a lane's queue, and it takes nothing more.
-const MAX_BACKLOG_US: u64 = 1_000_000;
+pub(crate) const MAX_BACKLOG_US: u64 = 1_000_000;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
