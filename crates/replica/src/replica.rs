@@ -221,8 +221,8 @@ impl Replica {
             self.reply(request, Reply::Failed(failure));
         }
         for request in self.reads.expire(self.now, self.options.read_retry_us) {
+            // A change that began with the read is over at the same time, and answered below.
             if self.member_changes.is_asked(request) {
-                // It is over itself.
                 continue;
             }
             let failure = if self.node.leader_id().is_none() { Failure::NoLeader } else { Failure::TimedOut };

@@ -29,7 +29,7 @@ pub(crate) struct AskedChange {
 }
 
 /// What has passed between the member that was asked and those who lead.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Exchange {
     /// Somebody was asked to make the change.
     is_sent: bool,
@@ -97,8 +97,7 @@ impl World {
         asked: &AskedChange,
         reply: &Reply,
     ) -> Verdict {
-        let AskedChange { change, force, exchange, is_in_vain, committed } = asked;
-        let Exchange { is_sent, is_answered } = *exchange;
+        let AskedChange { change, force, committed, .. } = asked;
         let id = self.members[member].id;
         let facts = [75, member as u64];
         self.trace.line(
@@ -110,22 +109,11 @@ impl World {
         if matches!(reply, Reply::Changed { .. } | Reply::Refused(_)) {
             self.open_changes -= 1;
         }
-        // Without asking anybody a member may know that there is nothing left to do.
-        let is_explained = match reply {
-            Reply::Changed { .. } => is_answered,
-            Reply::Refused(_) => is_answered || !is_sent,
-            _ => true,
-        };
-        require(ANSWERED, is_explained, || {
-            format!("{id} says what became of {change:?}, and no leader has told it: {reply:?}")
-        })?;
+        asked.check_reply(id, reply)?;
         match reply {
             Reply::Changed { .. } => {
                 self.coverage.reach(Mark::MembersChanged);
                 self.changes_made += 1;
-                require(IN_VAIN, !is_in_vain, || {
-                    format!("{id} says that it has done what was done long ago")
-                })?;
                 let process = self.members[member].process.as_ref();
                 let applied = process.map_or(0, |process| process.replica.store().applied_index());
                 if let MemberChange::Update { id: updated, peer_urls } = change {
@@ -139,13 +127,7 @@ impl World {
                 }
                 self.judges.on_change_refused(*committed, self.plan.replica.max_learners, change, *force, why)
             }
-            Reply::Failed(failure) => {
-                require(NOT_DONE, !(is_sent && failure.is_certainly_not_done()), || {
-                    format!(
-                        "{id} has asked for {change:?} and says that it is certainly not made: {failure:?}"
-                    )
-                })
-            }
+            Reply::Failed(_) => Ok(()),
             Reply::Applied { .. } | Reply::Read { .. } => {
                 panic!("that is no answer to an operator: {reply:?}")
             }
@@ -187,6 +169,28 @@ impl World {
 }
 
 impl AskedChange {
+    /// Checks what `id` says became of it by what it has asked and heard.
+    fn check_reply(&self, id: NodeId, reply: &Reply) -> Verdict {
+        let Exchange { is_sent, is_answered } = self.exchange;
+        // Without asking anybody a member may know that there is nothing left to do.
+        let is_explained = match reply {
+            Reply::Changed { .. } => is_answered,
+            Reply::Refused(_) => is_answered || !is_sent,
+            Reply::Failed(_) | Reply::Applied { .. } | Reply::Read { .. } => true,
+        };
+        require(ANSWERED, is_explained, || {
+            format!("{id} says what became of {:?}, and no leader has told it: {reply:?}", self.change)
+        })?;
+        let is_done = matches!(reply, Reply::Changed { .. });
+        require(IN_VAIN, !(is_done && self.is_in_vain), || {
+            format!("{id} says that it has done what was done long ago")
+        })?;
+        let is_certain = matches!(reply, Reply::Failed(failure) if failure.is_certainly_not_done());
+        require(NOT_DONE, !(is_certain && is_sent), || {
+            format!("{id} has asked for {:?} and says that it is certainly not made: {reply:?}", self.change)
+        })
+    }
+
     /// A leader has said what became of it.
     pub(crate) fn on_told(&mut self) {
         self.exchange.is_answered = true;

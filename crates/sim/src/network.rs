@@ -11,7 +11,7 @@ use crate::plan::NetworkPlan;
 use crate::random::Random;
 
 /// More than this much waiting time in a lane's queue, and it takes nothing more.
-pub(crate) const MAX_BACKLOG_US: u64 = 1_000_000;
+pub(crate) const MAX_LANE_BACKLOG_US: u64 = 1_000_000;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +72,7 @@ impl Network {
         let is_bulk = message.is_bulk();
         let wire_us = if is_bulk { self.wire_us(message) } else { 0 };
         let lane = &mut self.lanes[link][usize::from(is_bulk)];
-        if lane.free_at_us > now_us + MAX_BACKLOG_US {
+        if lane.free_at_us > now_us + MAX_LANE_BACKLOG_US {
             return Fate::NotSent;
         }
         lane.free_at_us = lane.free_at_us.max(now_us) + wire_us;
