@@ -17,8 +17,8 @@
 use crate::progress::Progress;
 use crate::role::{Leader, Role};
 use crate::{
-    Configuration, EntryId, Event, Index, InvalidConfiguration, Learner, Message, Node, NodeId, Payload,
-    Quorum, StepDownReason, Time, Voters,
+    Configuration, EntryId, Event, Index, InvalidConfiguration, Learner, LogSlice, Message, Node, NodeId,
+    Payload, Quorum, StepDownReason, Time, Voters,
 };
 
 /// Why the members are not changed. No entry was made.
@@ -190,10 +190,13 @@ impl Node {
     /// among the voters has managed a cluster without itself until now; it goes, and asks the voter that is
     /// furthest to take over at once, so that nobody has to wait for a timeout (paper §6, SOURCES C4).
     pub(crate) fn end_change(&mut self) {
-        let Role::Leader(leader) = &self.role else { return };
         if self.configuration().is_joint() || !self.is_configuration_committed() {
             return;
         }
+        for (leaver, farewell) in self.farewells() {
+            self.send(leaver, farewell);
+        }
+        let Role::Leader(leader) = &self.role else { return };
         if self.configuration().is_voter(self.id) {
             let configuration = self.log.configuration();
             if let Role::Leader(leader) = &mut self.role {
@@ -208,5 +211,20 @@ impl Node {
         }
         self.stop_leading(StepDownReason::Removed);
         self.become_follower(self.current_term(), None);
+    }
+
+    /// That C-new is committed, for those who leave and have not been told. They may not have answered yet that they
+    /// have it, and will not be heard when they do: so it is an append without entries, behind those that they were
+    /// sent, which says so to whoever has got them.
+    fn farewells(&self) -> Vec<(NodeId, Message)> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let index = self.log.configuration_index();
+        let Some(term) = self.log.term_at(index) else { return Vec::new() };
+        let leavers = leader.progress.iter().filter(|&(&id, progress)| {
+            !self.configuration().is_member(id) && progress.next_index > index && progress.sent_commit < index
+        });
+        let slice = LogSlice::parse(EntryId { term, index }, Vec::new()).expect("no entries are contiguous");
+        let farewell = Message::AppendEntries { slice, leader_commit: self.log.commit_index };
+        leavers.map(|(&id, _)| (id, farewell.clone())).collect()
     }
 }

@@ -117,5 +117,6 @@ transcripts! {
     reordered_appends_fill_the_hole
     votes_can_have_weights
     what_waits_to_be_committed_has_a_bound
+    who_leaves_hears_that_the_change_has_committed
     without_a_majority_nothing_is_lost_or_decided
 }

@@ -360,7 +360,7 @@ impl MemberChanges {
         }
     }
 
-    /// The requests that are done here, too, now that this member has applied the log up to `index`.
+    /// The requests that are done here, too, now that this member has applied all that it has to up to `index`.
     pub(crate) fn take_done(&mut self, index: Index) -> Vec<RequestId> {
         let is_done = |asked: &Asked| asked.done_at.is_some_and(|done_at| done_at <= index);
         self.asked.extract_if(.., |_, asked| is_done(asked)).map(|(request, _)| request).collect()

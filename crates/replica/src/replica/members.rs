@@ -3,7 +3,7 @@
 //!
 //! The books, and which step comes next, are in [`member_changes`](crate::member_changes).
 
-use tenure_raft::{ChangeError, Configuration, EntryId, NodeId, RoleKind, Term, Time};
+use tenure_raft::{ChangeError, Configuration, EntryId, Index, NodeId, RoleKind, Term, Time};
 use tenure_store::{Command, Member};
 
 use super::Replica;
@@ -128,7 +128,9 @@ impl Replica {
 
     pub(super) fn answer_done_changes(&mut self) {
         let raft_term = self.node.current_term().0;
-        for request in self.member_changes.take_done(self.node.log().last_applied()) {
+        // Who was removed hears of nothing that came behind its removal, and need not: nobody reads here any more.
+        let seen = if self.is_removed() { Index(u64::MAX) } else { self.node.log().last_applied() };
+        for request in self.member_changes.take_done(seen) {
             self.reply(request, Reply::Changed { raft_term });
         }
     }

@@ -1,6 +1,6 @@
 //! Members that come and go, as clients ask for it at any member.
 
-use tenure_raft::{Configuration, Learner, RoleKind};
+use tenure_raft::{AppendReply, Configuration, Envelope, Learner, Message, RoleKind};
 use tenure_replica::{ChangeRefusal, MemberChange, Options, PeerMessage, Reply};
 use tenure_store::Member;
 
@@ -319,6 +319,39 @@ fn a_deposed_leader_does_not_say_that_what_was_so_once_is_done() {
     assert!(matches!(cluster.await_reply(old, request), Reply::Changed { .. }));
     let known = cluster.members[&new].replica.store().member(old).cloned();
     assert_eq!(known.map(|member| member.peer_urls), Some(url(old)));
+}
+
+/// Its own removal is the last that it hears of, however much the leader has applied when it says that it is done.
+#[test]
+fn a_follower_that_is_asked_to_remove_itself_answers_under_load() {
+    let (mut cluster, leader) = cluster();
+    let gone = follower_of(leader);
+    put(&mut cluster, leader, "all are equal");
+    let other = follower_of(gone);
+    // Without answers C-new, the second entry from here, is not committed: what comes meanwhile is committed, and
+    // applied, together with it.
+    let joint = cluster.members[&leader].replica.node().log().last_index().next();
+    cluster.network = Box::new(move |_, to, message| {
+        let is_late = matches!(message, PeerMessage::Raft(Envelope {
+            message: Message::AppendEntriesReply(AppendReply::Accepted { match_index }), ..
+        }) if *match_index > joint);
+        usize::from(to != leader || !is_late)
+    });
+    let request = cluster.change_members(gone, MemberChange::Remove { id: id(gone) }, false);
+    let wanted = Configuration::of_voters([id(leader), id(other)]);
+    cluster.run_until("C-new is appended", |cluster| {
+        cluster.members[&leader].replica.node().configuration() == &wanted
+    });
+    let last = (0..5).map(|number| {
+        let put = cluster.put(leader, &format!("k{number}"), "value");
+        cluster.tick();
+        put
+    });
+    let last = last.last().unwrap();
+    cluster.network = Box::new(move |from, to, _| usize::from((from, to) != (gone, leader)));
+    cluster.await_reply(leader, last);
+    cluster.run_until("it answers", |cluster| cluster.members[&gone].replies.contains_key(&request));
+    assert!(matches!(cluster.members[&gone].replies[&request], Reply::Changed { .. }));
 }
 
 /// A leader that starts again leads before it has applied its log: what its flags say must not undo what stands

@@ -101,6 +101,21 @@ async fn the_leader_is_removed_under_load_and_stops() {
 }
 
 #[tokio::test]
+async fn a_follower_that_is_asked_to_remove_itself_answers_and_stops() {
+    let mut cluster = Cluster::with_flags(5, &[]).await;
+    let leader = cluster.leader().await;
+    let load = Load::start(&[cluster.members[leader].client()]);
+    for gone in [(leader + 1) % 5, (leader + 2) % 5] {
+        load.progress(WRITES).await;
+        let id = id_of(&cluster, gone).await;
+        let said = ask(&endpoint(&cluster, gone), &["member", "remove", &id]).await.expect("it goes");
+        assert!(said.contains("removed from cluster"), "{said}");
+        assert!(cluster.members[gone].ended().await.success(), "in good order");
+    }
+    assert_nothing_lost(&mut cluster, load).await;
+}
+
+#[tokio::test]
 async fn a_member_that_missed_its_removal_is_told_and_stops() {
     let mut cluster = Cluster::of_three().await;
     let leader = cluster.leader().await;
@@ -157,7 +172,9 @@ async fn a_learner_waits_to_be_promoted_and_takes_the_place_of_a_voter() {
     let refused = client.get("k").await.expect_err("a learner may be behind");
     assert_eq!(refused.message(), "etcdserver: rpc not supported for learner");
     load.progress(WRITES).await;
-    eventually("it has caught up", async || ask(&at, &["member", "replace", &old_id, &id]).await.ok()).await;
+    let at_old = endpoint(&cluster, old);
+    let replace = async || ask(&at_old, &["member", "replace", &old_id, &id]).await.ok();
+    eventually("it has caught up, and the old one itself says that it is replaced", replace).await;
     assert!(cluster.members[old].ended().await.success(), "who was replaced stops");
     await_voter(&cluster, position).await;
     load.progress(WRITES).await;
