@@ -38,12 +38,14 @@ impl Maintenance for MaintenanceService {
         self.handle.admit_at_learner(&request)?;
         let (state, status) = self.handle.state().await?;
         let raft_term = status.raft.hard_state.current_term.0;
+        // A size of nothing does not occur at etcd: its etcdctl divides by it.
+        let size_bytes = status.store_bytes.max(1) as i64;
         let errors = if status.raft.leader_id.is_none() { vec![NO_LEADER.to_owned()] } else { Vec::new() };
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.handle.responder(raft_term).header(state.revision())),
             version: API_VERSION.to_owned(),
-            db_size: status.store_bytes as i64,
-            db_size_in_use: status.store_bytes as i64,
+            db_size: size_bytes,
+            db_size_in_use: size_bytes,
             leader: status.raft.leader_id.map_or(0, NodeId::as_u64),
             raft_index: status.raft.commit_index.0,
             raft_term,
