@@ -222,6 +222,11 @@ impl Judges {
         })
     }
 
+    /// Whether the first leader had rivals in its term.
+    pub(crate) fn is_first_contested(&self) -> bool {
+        self.elections.is_first_contested()
+    }
+
     /// Whether this one was a member, and is none any more.
     pub(crate) fn was_removed(&self, id: NodeId) -> bool {
         self.was_member(id) && !self.configuration().is_member(id)
