@@ -193,15 +193,14 @@ impl Node {
         if self.configuration().is_joint() || !self.is_configuration_committed() {
             return;
         }
-        for (leaver, farewell) in self.farewells() {
-            self.send(leaver, farewell);
+        let Role::Leader(leader) = &self.role else { return };
+        let is_leaver = |id: &NodeId| !self.configuration().is_member(*id);
+        let leavers: Vec<NodeId> = leader.progress.keys().copied().filter(is_leaver).collect();
+        for id in leavers {
+            self.take_leave(id);
         }
         let Role::Leader(leader) = &self.role else { return };
         if self.configuration().is_voter(self.id) {
-            let configuration = self.log.configuration();
-            if let Role::Leader(leader) = &mut self.role {
-                leader.progress.retain(|&id, _| configuration.is_member(id));
-            }
             return;
         }
         let voters = leader.progress.iter().filter(|&(&id, _)| self.configuration().is_voter(id));
@@ -213,18 +212,15 @@ impl Node {
         self.become_follower(self.current_term(), None);
     }
 
-    /// That C-new is committed, for those who leave and have not been told. They may not have answered yet that they
-    /// have it, and will not be heard when they do: so it is an append without entries, behind those that they were
-    /// sent, which says so to whoever has got them.
-    fn farewells(&self) -> Vec<(NodeId, Message)> {
-        let Role::Leader(leader) = &self.role else { return Vec::new() };
-        let index = self.log.configuration_index();
-        let Some(term) = self.log.term_at(index) else { return Vec::new() };
-        let leavers = leader.progress.iter().filter(|&(&id, progress)| {
-            !self.configuration().is_member(id) && progress.next_index > index && progress.sent_commit < index
-        });
-        let slice = LogSlice::parse(EntryId { term, index }, Vec::new()).expect("no entries are contiguous");
-        let farewell = Message::AppendEntries { slice, leader_commit: self.log.commit_index };
-        leavers.map(|(&id, _)| (id, farewell.clone())).collect()
+    /// Forgets who leaves. It may not have answered yet that it has C-new, and will not be heard when it does: so that it
+    /// knows that C-new is committed, an append without entries says so, behind those that it was sent.
+    fn take_leave(&mut self, id: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.remove(&id) else { return };
+        let c_new = self.log.id_at(self.log.configuration_index());
+        if progress.next_index > c_new.index && progress.sent_commit < c_new.index {
+            let slice = LogSlice::parse(c_new, Vec::new()).expect("no entries are contiguous");
+            self.send(id, Message::AppendEntries { slice, leader_commit: self.log.commit_index });
+        }
     }
 }

@@ -360,9 +360,15 @@ impl MemberChanges {
         }
     }
 
-    /// The requests that are done here, too, now that this member has applied all that it has to up to `index`.
-    pub(crate) fn take_done(&mut self, index: Index) -> Vec<RequestId> {
-        let is_done = |asked: &Asked| asked.done_at.is_some_and(|done_at| done_at <= index);
+    /// The requests that are done here, too, now that this member has applied the log up to `index`; and those that it
+    /// hears of no further, by `is_last`.
+    pub(crate) fn take_done(
+        &mut self,
+        index: Index,
+        is_last: impl Fn(&MemberChange) -> bool,
+    ) -> Vec<RequestId> {
+        let is_done =
+            |asked: &Asked| asked.done_at.is_some_and(|done_at| done_at <= index || is_last(&asked.change));
         self.asked.extract_if(.., |_, asked| is_done(asked)).map(|(request, _)| request).collect()
     }
 

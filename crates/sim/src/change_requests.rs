@@ -115,11 +115,7 @@ impl World {
                 self.coverage.reach(Mark::MembersChanged);
                 self.changes_made += 1;
                 let process = self.members[member].process.as_ref();
-                // Who was removed applies no more, and takes the leader's word.
-                let applied = process.map_or(0, |process| {
-                    let is_removed = process.replica.is_removed();
-                    if is_removed { u64::MAX } else { process.replica.store().applied_index() }
-                });
+                let applied = process.map_or(0, |process| process.replica.store().applied_index());
                 if let MemberChange::Update { id: updated, peer_urls } = change {
                     self.judges.operations.addresses.on_told(*updated, peer_urls, *committed, applied)?;
                 }

@@ -188,8 +188,13 @@ fn a_request_is_repeated_until_it_is_answered_or_over() {
     // It is over here when it is applied here.
     assert_eq!(changes.on_answer(number, ChangeAnswer::Done(Index(9))), None);
     assert_eq!(changes.due(Time(5_000), term, REPEAT_US), []);
-    assert_eq!(changes.take_done(Index(8)), []);
-    assert_eq!(changes.take_done(Index(9)), [number]);
+    assert_eq!(changes.take_done(Index(8), |_| false), []);
+    assert_eq!(changes.clone().take_done(Index(9), |_| false), [number]);
+    assert_eq!(
+        changes.take_done(Index(8), |change| *change == remove(3)),
+        [number],
+        "nothing comes behind it"
+    );
     assert_eq!(changes.on_answer(number, ChangeAnswer::Refused(ChangeRefusal::MemberNotFound)), None);
 }
 

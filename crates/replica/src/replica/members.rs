@@ -3,7 +3,7 @@
 //!
 //! The books, and which step comes next, are in [`member_changes`](crate::member_changes).
 
-use tenure_raft::{ChangeError, Configuration, EntryId, Index, NodeId, RoleKind, Term, Time};
+use tenure_raft::{ChangeError, Configuration, EntryId, NodeId, RoleKind, Term, Time};
 use tenure_store::{Command, Member};
 
 use super::Replica;
@@ -128,9 +128,21 @@ impl Replica {
 
     pub(super) fn answer_done_changes(&mut self) {
         let raft_term = self.node.current_term().0;
-        // Who was removed hears of nothing that came behind its removal, and need not: nobody reads here any more.
-        let seen = if self.is_removed() { Index(u64::MAX) } else { self.node.log().last_applied() };
-        for request in self.member_changes.take_done(seen) {
+        let log = self.node.log();
+        let applied = log.last_applied();
+        // Its own removal is the last that a member hears of, however much the leader has applied since.
+        let own_id = self.identity.member_id;
+        let is_last = |change: &MemberChange| {
+            let goes = match *change {
+                MemberChange::Remove { id } => id == own_id,
+                MemberChange::Promote { id, replaces, .. } => {
+                    replaces == Some(own_id) && log.configuration_at(applied).is_voter(id)
+                }
+                MemberChange::Add { .. } | MemberChange::Update { .. } => false,
+            };
+            goes && self.store.is_removed(own_id.as_u64())
+        };
+        for request in self.member_changes.take_done(applied, is_last) {
             self.reply(request, Reply::Changed { raft_term });
         }
     }
