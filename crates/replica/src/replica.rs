@@ -201,11 +201,11 @@ impl Replica {
         self.observe(now);
         match message {
             PeerMessage::Forward(forward) => self.on_forward_not_sent(&forward),
-            // The sender of a refused write, or of a change, asks again; Raft repeats what it needs.
+            PeerMessage::Raft(envelope) => self.node.on_not_sent(self.now, &envelope),
+            // The sender of a refused write, or of a change, asks again.
             PeerMessage::ForwardRefused(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_)
-            | PeerMessage::Raft(_) => {}
+            | PeerMessage::MembersChanged(_) => {}
         }
     }
 
