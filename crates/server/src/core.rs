@@ -8,65 +8,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tenure_raft::{NodeId, Time, TransferError};
-use tenure_replica::{
-    CheckpointDone, CheckpointJob, Job, LogDone, LogJob, MemberChange, PeerMessage, Replica, ReplicaStatus,
-    Reply, RequestId,
-};
-use tenure_store::{Command, Member, Snapshot};
+use tenure_raft::{NodeId, Time};
+use tenure_replica::{CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
+use tenure_store::Member;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
-use crate::gate::Gate;
+use crate::gate::{FAREWELL, Gate};
+use crate::input::{Input, Stop};
 use crate::metrics::Metrics;
-use crate::peer::{FAREWELL, Peers};
+use crate::peer::Peers;
 use crate::roster::Roster;
-use crate::url::Url;
 use crate::workers::Worker;
 
-/// How many inputs may wait.
-pub(crate) const MAX_WAITING_INPUTS: usize = 8192;
 /// How many inputs one turn takes.
 const MAX_TURN_INPUTS: usize = 1024;
-
-/// Something for the core.
-pub(crate) enum Input {
-    /// A client's write.
-    Write { command: Command, reply: oneshot::Sender<Reply> },
-    /// A client's linearizable read.
-    Read { reply: oneshot::Sender<Reply> },
-    /// A serializable read, or a look at the state.
-    State { reply: oneshot::Sender<(Snapshot, ReplicaStatus)> },
-    /// Hand leadership over.
-    Transfer { target: Option<NodeId>, reply: oneshot::Sender<Result<(), TransferError>> },
-    /// A client's change of the members.
-    ChangeMembers { change: MemberChange, force: bool, reply: oneshot::Sender<Reply> },
-    /// A peer has said where it is reached.
-    Heard { peer: NodeId, urls: Vec<Url> },
-    /// Messages of a peer.
-    Peer { from: NodeId, messages: Vec<PeerMessage> },
-    /// The connection to a peer broke.
-    Unreachable { peer: NodeId },
-    /// A message that was given out to be sent never left.
-    NotSent { message: PeerMessage },
-    /// The log's thread has done a job.
-    LogDone(LogDone),
-    /// The checkpoints' thread has done a job.
-    CheckpointDone(CheckpointDone),
-    /// Something broke that this member cannot go on without.
-    Fatal(Stop),
-    /// The last input: the member stops.
-    Stop,
-}
-
-/// Why a member cannot go on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    /// The cluster goes on without it.
-    Removed,
-    /// Something that it needs has failed.
-    Failed(String),
-}
 
 /// What everyone may know of the member at any time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Members, PROTOCOL_VERSION};
 use tenure_raft::NodeId;
@@ -15,8 +16,11 @@ use tenure_replica::peers::{DirectoryChanged, PinnedPeers};
 use tenure_wal::RealDisk;
 use tokio::sync::watch;
 
-use crate::core::Stop;
+use crate::input::Stop;
 use crate::roster::Roster;
+
+/// How long a member that was removed may go on listening and speaking: it is to hear of it, and to say farewell.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Checks handshakes. Not on the path of any message after the first.
 pub(crate) struct Gate {

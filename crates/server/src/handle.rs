@@ -11,7 +11,8 @@ use tenure_store::{Command, Limits, Member, Rejection, Response, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
-use crate::core::{Input, Leadership};
+use crate::core::Leadership;
+use crate::input::Input;
 use crate::metrics::Metrics;
 
 /// What every service needs. Cheap to clone.

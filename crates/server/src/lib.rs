@@ -22,6 +22,7 @@ mod events;
 mod gate;
 mod handle;
 mod http;
+mod input;
 mod joining;
 mod kv;
 mod maintenance;

@@ -11,7 +11,7 @@ use tenure_replica::{CheckpointJob, CheckpointWorker, LogJob, LogWorker};
 use tenure_wal::{RealDisk, WalError};
 use tokio::sync::mpsc;
 
-use crate::core::Input;
+use crate::input::Input;
 use crate::metrics::Metrics;
 
 /// How much of the next segment is prepared at a time while there is nothing else to do.
