@@ -285,11 +285,14 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.asked(now);
-        if let Some(term) = self.log.term_at(progress.next_index.previous()) {
-            let prev = EntryId { term, index: progress.next_index.previous() };
-            if let Some(message) = self.append_message(to, prev, Vec::new()) {
-                self.send(to, message);
-            }
+        let index = progress.next_index.previous();
+        let Some(term) = self.log.term_at(index) else {
+            // Whatever it has of what was sent, the log does not reach back to the rest.
+            progress.become_snapshot(self.log.snapshot.last_included);
+            return;
+        };
+        if let Some(message) = self.append_message(to, EntryId { term, index }, Vec::new()) {
+            self.send(to, message);
         }
     }
 

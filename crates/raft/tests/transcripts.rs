@@ -74,6 +74,7 @@ transcripts! {
     a_leader_without_a_quorum_goes_quiet
     a_leaders_own_write_counts_when_it_is_durable
     a_learner_becomes_a_voter_when_it_has_caught_up
+    a_log_that_was_compacted_meanwhile_is_not_asked_after
     a_longer_log_of_an_older_term_loses
     a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
