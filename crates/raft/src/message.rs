@@ -194,10 +194,7 @@ impl Message {
     pub fn is_bulk(&self) -> bool {
         matches!(
             self,
-            Message::AppendEntries { .. }
-                | Message::AppendEntriesReply(_)
-                | Message::CommitNotice { .. }
-                | Message::InstallSnapshot { .. }
+            Message::AppendEntries { .. } | Message::CommitNotice { .. } | Message::InstallSnapshot { .. }
         )
     }
 }

@@ -1,7 +1,7 @@
 //! What members say to each other: Raft's messages, and what a follower passes on to the leader.
 
 use bytes::Bytes;
-use tenure_raft::{Envelope, Term};
+use tenure_raft::{Envelope, Message, Term};
 
 use crate::job::RequestId;
 use crate::member_changes::{ChangeAnswer, MemberChange};
@@ -84,14 +84,41 @@ pub struct MembersChanged {
 }
 
 impl PeerMessage {
+    /// About what it takes on the wire and in memory.
+    pub fn size_bytes(&self) -> usize {
+        const FRAME_BYTES: usize = 64;
+        let body_bytes = match self {
+            PeerMessage::Raft(envelope) => match &envelope.message {
+                Message::AppendEntries { slice, .. } => slice.size_bytes(),
+                Message::InstallSnapshot { data, .. } => data.len(),
+                Message::PreVote { .. }
+                | Message::PreVoteReply { .. }
+                | Message::RequestVote { .. }
+                | Message::RequestVoteReply { .. }
+                | Message::AppendEntriesReply(_)
+                | Message::Heartbeat { .. }
+                | Message::HeartbeatReply { .. }
+                | Message::CommitNotice { .. }
+                | Message::InstallSnapshotReply { .. }
+                | Message::TimeoutNow
+                | Message::ReadIndex { .. }
+                | Message::ReadIndexReply { .. } => 0,
+            },
+            PeerMessage::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
+            PeerMessage::ForwardRefused(refused) => refused.attempts.len() * size_of::<u64>(),
+            PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => 0,
+        };
+        FRAME_BYTES + body_bytes
+    }
+
     /// Whether it may wait behind other large messages; the rest travels in a lane of its own.
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
-            PeerMessage::Forward(_)
-            | PeerMessage::ForwardRefused(_)
+            PeerMessage::Forward(_) => true,
+            PeerMessage::ForwardRefused(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => true,
+            | PeerMessage::MembersChanged(_) => false,
         }
     }
 }

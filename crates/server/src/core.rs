@@ -152,8 +152,8 @@ impl Core {
         while let Some(job) = self.replica.poll_job() {
             match job {
                 Job::Send { to, message } => {
-                    if let Some(message) = self.surroundings.peers.send(to, message) {
-                        let now = self.surroundings.clock.now();
+                    let now = self.surroundings.clock.now();
+                    if let Some(message) = self.surroundings.peers.send(now, to, message) {
                         self.replica.on_not_sent(now, message);
                     }
                 }

@@ -2,7 +2,7 @@
 //!
 //! A sender task for each takes what gathered in its queue, encodes it into one buffer and writes it; a
 //! receiver task for each accepted connection turns what it reads into one input for the core. Neither is
-//! ever waited for: a full queue drops messages, as a network may. A connection that breaks is reported,
+//! ever waited for: a full queue gives messages back. A connection that breaks is reported,
 //! since a leader that died shows there first.
 //!
 //! Who speaks is settled by the handshake, before anything else is read; see [`Gate`].
@@ -11,6 +11,7 @@ mod acceptor;
 mod connection;
 mod handshake;
 mod peers;
+mod queue;
 mod sender;
 
 pub(crate) use acceptor::accept;

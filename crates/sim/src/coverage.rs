@@ -77,9 +77,11 @@ pub enum Mark {
     NotDone,
     /// A client does not know what became of an operation.
     Unknown,
+    /// A lane was full, and gave back what was to be sent.
+    LaneFull,
 }
 
-const MARKS: [Mark; 35] = [
+const MARKS: [Mark; 36] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -115,6 +117,7 @@ const MARKS: [Mark; 35] = [
     Mark::ForwardRefused,
     Mark::NotDone,
     Mark::Unknown,
+    Mark::LaneFull,
 ];
 
 /// How often each mark was reached.

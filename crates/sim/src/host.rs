@@ -12,7 +12,7 @@ use crate::judges::asked::Wanted;
 use crate::judges::resources::{self, Queued};
 use crate::judges::{Answer, Judges, Verdict, require};
 use crate::member::{Asker, Process, number_of};
-use crate::network::Fate;
+use crate::network::{Departure, Fate, Way};
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
@@ -52,6 +52,9 @@ impl World {
             }
             Input::Unreachable(peer) => {
                 process.replica.on_unreachable(now, peer);
+                self.give_back(member, number_of(peer));
+                let it = &mut self.members[member];
+                let Some(process) = &mut it.process else { return Ok(()) };
                 process.heard_leader_at.take_if(|(leader, _)| *leader == peer);
                 let facts = [50, member as u64, peer.as_u64()];
                 let id = it.id;
@@ -217,37 +220,66 @@ impl World {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
         self.look_at_sent(member, to, &message)?;
-        let receiver = number_of(to);
-        let fate = self.network.send(self.now_us, member, receiver, &message);
-        let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
-        let known_down = !is_there && self.network.is_noticed();
-        let fate = if known_down { Fate::NotSent } else { fate };
+        let way = Way { from: member, to: number_of(to), is_bulk: message.is_bulk() };
+        let is_there = self.members[way.to].process.is_some() && self.members[way.to].id == to;
+        let shown = Shown { from, to, message: &message };
         let [kind, term, first, second] = facts_of(&message);
-        let lost = match fate {
-            Fate::Arrives { .. } => "",
-            Fate::Lost => " (lost)",
-            Fate::NotSent => " (not sent)",
-        };
-        self.trace.line(
-            self.now_us,
-            Detail::Full,
-            [52, member as u64, receiver as u64, kind, term, first, second, lost.len() as u64],
-            format_args!("{}{lost}", Shown { from, to, message: &message }),
-        );
-        match fate {
-            Fate::Arrives { at_us, again_at_us } => {
-                if let Some(again_at_us) = again_at_us {
-                    self.queue.add(again_at_us, Event::Arrival { from, to, message: message.clone() });
-                }
-                self.queue.add(at_us, Event::Arrival { from, to, message });
-            }
-            Fate::Lost => {}
-            Fate::NotSent => {
-                let now = self.members[member].clock.shows(self.now_us);
-                self.process(member).replica.on_not_sent(now, message);
-            }
+        let facts = [52, member as u64, way.to as u64, kind, term, first, second];
+        if !is_there && self.network.is_noticed() {
+            self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (not sent)"));
+            self.not_sent(member, message);
+            return Ok(());
+        }
+        let is_busy = self.network.is_busy(way);
+        let waits = if is_busy { " (waits)" } else { "" };
+        self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown}{waits}"));
+        if let Some(message) = self.network.push(self.now_us, way, (from, to), message) {
+            let shown = Shown { from, to, message: &message };
+            self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (the lane is full)"));
+            self.coverage.reach(Mark::LaneFull);
+            self.not_sent(member, message);
+        } else if !is_busy {
+            self.depart(way);
         }
         Ok(())
+    }
+
+    fn not_sent(&mut self, member: usize, message: PeerMessage) {
+        let it = &mut self.members[member];
+        if let Some(process) = &mut it.process {
+            process.replica.on_not_sent(it.clock.shows(self.now_us), message);
+        }
+    }
+
+    /// The next message leaves its lane, and others after it.
+    pub(crate) fn depart(&mut self, way: Way) {
+        while let Some(departure) = self.network.depart(self.now_us, way) {
+            let Departure { from, to, message, fate, next_us } = departure;
+            match fate {
+                Fate::Arrives { at_us, again_at_us } => {
+                    if let Some(again_at_us) = again_at_us {
+                        self.queue.add(again_at_us, Event::Arrival { from, to, message: message.clone() });
+                    }
+                    self.queue.add(at_us, Event::Arrival { from, to, message });
+                }
+                Fate::Lost => {
+                    let facts = [57, from.as_u64(), to.as_u64(), facts_of(&message)[0]];
+                    let shown = Shown { from, to, message: &message };
+                    self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (lost)"));
+                }
+            }
+            if next_us > self.now_us {
+                self.queue.add(next_us, Event::Wire(way));
+                return;
+            }
+        }
+    }
+
+    /// A connection broke: the sender gives back what somebody waits for.
+    fn give_back(&mut self, member: usize, peer: usize) {
+        for message in self.network.give_back(member, peer) {
+            self.not_sent(member, message);
+        }
     }
 
     /// Takes down what a member says, and judges what hangs on more than the message.

@@ -151,6 +151,8 @@ pub struct NetworkPlan {
     pub in_order: bool,
     /// What the lane for large messages carries, in bytes a second.
     pub bandwidth_bytes_per_s: u64,
+    /// How much may wait for that lane; what comes then is given back.
+    pub lane_bytes: usize,
     /// How likely the peers of a process that dies notice that the connection broke.
     pub notice_ppm: u32,
 }

@@ -4,6 +4,8 @@
 //! things never happen: faults hide each other. So each kind of fault, each size and each rate is drawn
 //! for a run as a whole, and is often off.
 
+use tenure_replica::LaneBounds;
+
 use crate::plan::{ClientPlan, DiskPlan, FaultPlan, NetworkPlan, Plan, Weights};
 use crate::random::{CERTAIN_PPM, Random};
 
@@ -120,6 +122,7 @@ impl Plan {
         let mut random = Random::new(seed);
         plan.members = random.pick(&[1, 2, 3, 5]);
         plan.network = quiet_network();
+        plan.network.bandwidth_bytes_per_s = random.pick(&[100_000, 100_000_000]);
         plan.faults = FaultPlan { transfer_us: random.pick(&[None, Some(RARE_US)]), ..FaultPlan::default() };
         plan.max_clock_drift_ppm = 0;
         plan
@@ -194,6 +197,7 @@ fn quiet_network() -> NetworkPlan {
         duplication_ppm: 0,
         in_order: true,
         bandwidth_bytes_per_s: 100_000_000,
+        lane_bytes: LaneBounds::BULK.max_bytes,
         notice_ppm: 900_000,
     }
 }
@@ -207,7 +211,8 @@ fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan 
         loss_ppm: random.pick(&[0, 0, 1_000, 10_000, 50_000, 200_000]),
         duplication_ppm: random.pick(&[0, 0, 1_000, 50_000, 200_000]),
         in_order: random.chance(500_000),
-        bandwidth_bytes_per_s: random.pick(&[2_000_000, 10_000_000, 100_000_000]),
+        bandwidth_bytes_per_s: random.pick(&[100_000, 2_000_000, 10_000_000, 100_000_000]),
+        lane_bytes: random.pick(&[2_000, 30_000, LaneBounds::BULK.max_bytes, LaneBounds::BULK.max_bytes]),
         notice_ppm: random.pick(&[0, 500_000, 1_000_000]),
     }
 }

@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tenure_api::peer::Lane;
-use tenure_raft::NodeId;
-use tenure_replica::PeerMessage;
+use tenure_raft::{NodeId, Time};
+use tenure_replica::{LaneBounds, PeerMessage};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::queue::{Entrance, queue};
 use super::sender::Sender;
 use crate::gate::Gate;
 use crate::input::Input;
 use crate::roster::Roster;
 use crate::url::Url;
 
-/// How many messages may wait for one peer in one lane.
-const MAX_WAITING_MESSAGES: usize = 4096;
 /// How many peers are remembered for what only they say: where they are reached.
 const MAX_SAID: usize = 16;
 
@@ -33,8 +32,8 @@ pub(crate) struct Peers {
 
 /// One peer: its queues, and where it is reached.
 struct Peer {
-    urgent: mpsc::Sender<PeerMessage>,
-    bulk: mpsc::Sender<PeerMessage>,
+    urgent: Entrance,
+    bulk: Entrance,
     urls: watch::Sender<Vec<Url>>,
 }
 
@@ -44,16 +43,16 @@ impl Peers {
     }
 
     /// Puts a message into its queue, and gives it back if that is full, which consensus bears.
-    pub(crate) fn send(&self, to: NodeId, message: PeerMessage) -> Option<PeerMessage> {
+    pub(crate) fn send(&self, now: Time, to: NodeId, message: PeerMessage) -> Option<PeerMessage> {
         let lane = Lane::of(&message);
         let Some(peer) = self.known.get(&to) else { return Some(message) };
         let queue = match lane {
             Lane::Urgent => &peer.urgent,
             Lane::Bulk => &peer.bulk,
         };
-        let error = queue.try_send(message).err()?;
-        tracing::debug!(peer = %to, ?lane, "the queue is full: a message is dropped");
-        Some(error.into_inner())
+        let refused = queue.push(now, message)?;
+        tracing::debug!(peer = %to, ?lane, "the queue is full: a message is not sent");
+        Some(refused)
     }
 
     /// A peer has said where it is reached.
@@ -96,7 +95,10 @@ impl Peers {
     fn start(&mut self, peer: NodeId, urls: Vec<Url>) -> Peer {
         let (urls, known_urls) = watch::channel(urls);
         let mut lane = |lane| {
-            let (queue, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
+            let (queue, messages) = queue(match lane {
+                Lane::Urgent => LaneBounds::URGENT,
+                Lane::Bulk => LaneBounds::BULK,
+            });
             let (gate, inputs, urls) = (self.gate.clone(), self.inputs.clone(), known_urls.clone());
             self.tasks.spawn(Sender { peer, lane, urls, gate, inputs, messages }.run());
             queue

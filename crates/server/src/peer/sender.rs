@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tenure_api::peer::{Lane, encode_frame};
-use tenure_raft::NodeId;
+use tenure_raft::{Message, NodeId};
 use tenure_replica::PeerMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,12 +15,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection::invalid;
 use super::handshake::introduce;
+use super::queue::Exit;
 use crate::gate::Gate;
 use crate::input::Input;
 use crate::url::Url;
 
-/// How many messages go into one write.
-const MAX_WRITE_MESSAGES: usize = 512;
 /// The first wait before a connection is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest.
@@ -33,7 +32,7 @@ pub(crate) struct Sender {
     pub(crate) urls: watch::Receiver<Vec<Url>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) inputs: mpsc::Sender<Input>,
-    pub(crate) messages: mpsc::Receiver<PeerMessage>,
+    pub(crate) messages: Exit,
 }
 
 impl Sender {
@@ -73,12 +72,12 @@ impl Sender {
     /// Sends until the connection breaks; none if there will be nothing more to send.
     async fn pump(&mut self, stream: TcpStream) -> Option<io::Error> {
         let (mut reader, mut writer) = stream.into_split();
-        let mut messages = Vec::with_capacity(MAX_WRITE_MESSAGES);
+        let mut messages = Vec::new();
         let mut out = BytesMut::new();
         loop {
             let error = tokio::select! {
-                count = self.messages.recv_many(&mut messages, MAX_WRITE_MESSAGES) => {
-                    if count == 0 {
+                is_more = self.messages.take(&mut messages) => {
+                    if !is_more {
                         return None;
                     }
                     write_messages(&mut writer, &mut messages, &mut out).await.err()
@@ -91,26 +90,31 @@ impl Sender {
         }
     }
 
-    /// Drops what is to be sent meanwhile: it would be stale. Returns whether there will be more.
+    /// Gives back what is to be sent meanwhile: it would be stale. Returns whether there will be more.
     async fn discard_for(&mut self, time: Duration) -> bool {
         let until = tokio::time::Instant::now() + time;
+        let mut messages = Vec::new();
         loop {
-            match tokio::time::timeout_at(until, self.messages.recv()).await {
+            match tokio::time::timeout_at(until, self.messages.take(&mut messages)).await {
                 Err(_) => return true,
-                Ok(None) => return false,
-                Ok(Some(message @ PeerMessage::Forward(_))) => {
-                    if self.inputs.send(Input::NotSent { message }).await.is_err() {
-                        return false;
-                    }
+                Ok(false) => return false,
+                Ok(true) => {}
+            }
+            for message in messages.drain(..) {
+                if is_missed(&message) && self.inputs.send(Input::NotSent { message }).await.is_err() {
+                    return false;
                 }
-                Ok(Some(
-                    PeerMessage::Raft(_)
-                    | PeerMessage::ForwardRefused(_)
-                    | PeerMessage::ChangeMembers(_)
-                    | PeerMessage::MembersChanged(_),
-                )) => {}
             }
         }
+    }
+}
+
+/// Whether somebody goes on by hearing that a message did not leave; all others are repeated in time.
+fn is_missed(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Forward(_) => true,
+        PeerMessage::Raft(envelope) => matches!(envelope.message, Message::AppendEntries { .. }),
+        PeerMessage::ForwardRefused(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => false,
     }
 }
 
