@@ -205,6 +205,8 @@ impl From<Failure> for ApiError {
             Failure::LeaderChanged => Self::LeaderChanged,
             Failure::TooManyRequests => Self::TooManyRequests,
             Failure::TooLarge => Self::RequestTooLarge,
+            // As in etcd: not every member is of a version that can do it.
+            Failure::Unsupported => Self::NotCapable,
             Failure::TimedOut => Self::Timeout,
             Failure::TimedOutLeaderFailed => Self::TimeoutDueToLeaderFail,
         }
@@ -253,6 +255,7 @@ mod tests {
             (Failure::LeaderChanged, ApiError::LeaderChanged),
             (Failure::TooManyRequests, ApiError::TooManyRequests),
             (Failure::TooLarge, ApiError::RequestTooLarge),
+            (Failure::Unsupported, ApiError::NotCapable),
             (Failure::TimedOut, ApiError::Timeout),
             (Failure::TimedOutLeaderFailed, ApiError::TimeoutDueToLeaderFail),
         ] {

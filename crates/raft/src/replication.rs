@@ -409,12 +409,14 @@ impl Node {
         Some(last)
     }
 
-    /// Appends what came early and now has its place.
+    /// Appends what came early and now has its place. It is believed no more than what comes in time: what
+    /// contradicts the committed log is ignored.
     fn splice_early(&mut self, mut verified: Index) -> Index {
         while let Role::Follower(follower) = &mut self.role
             && let Some(slice) = follower.early.take_up_to(verified)
         {
-            if let Some(last) = self.splice(slice) {
+            let committed = self.log.id_at(self.log.commit_index);
+            if let Some(last) = slice.above(committed).and_then(|slice| self.splice(slice)) {
                 verified = verified.max(last);
             }
         }

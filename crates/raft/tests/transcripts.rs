@@ -95,6 +95,7 @@ transcripts! {
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
     a_split_vote_is_tried_again
     a_stalled_disk_is_not_buried_under_replies
+    a_strangers_word_counts_for_little
     a_transfer_to_a_partitioned_server_is_called_off
     a_truncated_entry_comes_back_and_commits
     a_vote_is_not_answered_before_it_is_durable

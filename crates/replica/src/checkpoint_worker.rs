@@ -13,7 +13,7 @@ use std::io;
 use bytes::Bytes;
 use tenure_raft::{EntryId, Index, Snapshot, Term};
 use tenure_store::Store;
-use tenure_store::checkpoint::{CheckpointError, Reader, Writer};
+use tenure_store::checkpoint::{CheckpointError, Reader, Verifier, Writer};
 use tenure_wal::{Disk, DiskFile};
 
 use crate::identity::replace_file;
@@ -42,6 +42,15 @@ pub enum CheckpointFault {
         name: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// What was being written could not be read back: a bug, or memory that failed. Nothing of it counts.
+    #[error(
+        "a bug in this program, or memory that failed: a checkpoint that was being written could not be read back \
+         ({why}). It is not used; the checkpoint before it and the log are as they were"
+    )]
+    Unreadable {
+        /// What a reader would have against it.
+        why: CheckpointError,
     },
     /// The newest checkpoint is damaged.
     #[error(
@@ -128,17 +137,22 @@ impl<D: Disk> CheckpointWorker<D> {
         let newest = self.checkpoints.last().map_or(&[][..], |newest| &newest.segments);
         let mut segments = newest[..kept_segments(newest, &state, self.max_dead_bytes)].to_vec();
         let revision = state.revision();
+        let since = segments.last().map_or(0, |last| last.revision);
+        let mut verifier = Verifier::new(state.clone(), since);
         let writer = match segments.last() {
-            Some(last) => Writer::part(state, last.revision),
+            Some(_) => Writer::part(state, since),
             None => Writer::new(state),
         };
         let mut offset = 0;
         let mut checksum = 0;
         for block in writer {
+            // A checkpoint that cannot be read would be found out at the next start, by all members at once.
+            verifier.push(&block).map_err(unreadable)?;
             file.write_at(offset, &block).map_err(&io)?;
             checksum = crc32c::crc32c_append(checksum, &block);
             offset += block.len() as u64;
         }
+        verifier.finish().map_err(unreadable)?;
         file.sync().map_err(&io)?;
         let last_included = snapshot.last_included;
         segments.push(Segment { last_included, revision, len_bytes: offset, crc: checksum });
@@ -333,6 +347,10 @@ fn segment_at(segments: &[Segment], mut offset: u64) -> Option<(&Segment, u64)> 
 fn fault(name: &str) -> impl Fn(io::Error) -> CheckpointFault + use<> {
     let name = name.to_owned();
     move |source| CheckpointFault::Io { name: name.clone(), source }
+}
+
+fn unreadable(why: CheckpointError) -> CheckpointFault {
+    CheckpointFault::Unreadable { why }
 }
 
 fn read_exact<F: DiskFile>(file: &F, offset: u64, len: usize) -> io::Result<Vec<u8>> {

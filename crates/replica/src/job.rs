@@ -228,6 +228,8 @@ pub enum Failure {
     TooManyRequests,
     /// Certainly not done: it was too large.
     TooLarge,
+    /// Certainly not done: the leader is of another version, and cannot execute it.
+    Unsupported,
     /// It is not known whether it was done, or will be.
     TimedOut,
     /// It is not known: the leader that had it is gone, and nothing is known of it.
@@ -238,7 +240,11 @@ impl Failure {
     /// Whether the request has certainly had no effect, and never will.
     pub fn is_certainly_not_done(self) -> bool {
         match self {
-            Failure::NoLeader | Failure::LeaderChanged | Failure::TooManyRequests | Failure::TooLarge => true,
+            Failure::NoLeader
+            | Failure::LeaderChanged
+            | Failure::TooManyRequests
+            | Failure::TooLarge
+            | Failure::Unsupported => true,
             Failure::TimedOut | Failure::TimedOutLeaderFailed => false,
         }
     }

@@ -57,6 +57,9 @@ pub enum ForwardRefusal {
     NotLeader,
     /// The leader has too much to commit.
     Overloaded,
+    /// The leader cannot read the command, or the command breaks a rule that the sender does not know of: the two are
+    /// of different versions.
+    Unsupported,
 }
 
 /// A change of the members that a client wants of the sender. Whoever does not lead says nothing to it.

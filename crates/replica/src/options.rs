@@ -39,6 +39,14 @@ pub struct Options {
     pub catch_up_entries: u64,
 }
 
+impl Options {
+    /// For how long a member must have been without a leader before it hears who is no member as far as it knows.
+    /// Elections take less, so this is for a member that is so far behind that all it knows are gone.
+    pub(crate) fn stranger_patience_us(&self) -> u64 {
+        4 * self.raft.election_timeout_us
+    }
+}
+
 impl Default for Options {
     /// etcd's values where it has them: 7 s (5 s and two election timeouts), a checkpoint every 10,000
     /// entries, 5,000 entries kept.

@@ -151,8 +151,7 @@ impl Replica {
     /// Hands leadership to `target`, or to the voter that is furthest if none is named.
     pub fn transfer_leadership(&mut self, now: Time, target: Option<NodeId>) -> Result<(), TransferError> {
         self.observe(now);
-        let furthest = self.node.match_indexes().filter(|&(id, _)| self.node.configuration().is_voter(id));
-        let target = target.or_else(|| furthest.max_by_key(|&(_, index)| index).map(|(id, _)| id));
+        let target = target.or_else(|| self.node.best_successor(self.now));
         match target {
             Some(target) => self.node.transfer_leadership(self.now, target),
             None if self.node.role() == RoleKind::Leader => Ok(()),
@@ -177,6 +176,9 @@ impl Replica {
     /// A message of `from` has arrived.
     pub fn on_peer(&mut self, now: Time, from: NodeId, message: PeerMessage) {
         self.observe(now);
+        if !self.listens_to(now, from, &message) {
+            return;
+        }
         match message {
             PeerMessage::Raft(envelope) => {
                 if envelope.from == from {
@@ -188,6 +190,25 @@ impl Replica {
             PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
             PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
         }
+    }
+
+    /// Whether a message of `from` may have any effect: of a member, or of who may be one that this member is too far
+    /// behind to know (thesis §4.2.2; docs/adr/0013-strangers.md). Whoever hears a leader hears of new members from
+    /// it. So a stranger is heard only when there has been no leader for long, and then consensus alone.
+    pub fn listens_to(&self, now: Time, from: NodeId, message: &PeerMessage) -> bool {
+        if self.node.knows(from) {
+            return true;
+        }
+        let is_consensus = matches!(message, PeerMessage::Raft(_));
+        is_consensus
+            && (self.is_invited(from) || self.node.leaderless_us(now) >= self.options.stranger_patience_us())
+    }
+
+    /// Who joins knows nobody but those that it was told of; if it was told of nobody, all may be members.
+    fn is_invited(&self, from: NodeId) -> bool {
+        let told = self.first_members();
+        let is_told = told.iter().any(|member| member.id == from.as_u64());
+        self.node.configuration().is_empty() && (told.is_empty() || is_told)
     }
 
     /// The connection to a peer broke.
@@ -448,10 +469,12 @@ impl Replica {
                 let _ = self.writes.on_applied(self.now, entry.id.term, None);
             }
             Payload::Command(bytes) => {
-                // Whoever proposed it has checked it. If this version does not know it, to go on would
-                // make this member's state differ from the others'.
-                let (origin, command) =
-                    command::decode(bytes).expect("a committed command is known to every member");
+                // The leader could decode it, or it would not be in the log. So this version is older than the
+                // leader's, and to go on would make this member's state differ from the others'.
+                let (origin, command) = command::decode(bytes).expect(
+                    "a committed command is known to every member: a newer version wrote this one, and this member \
+                     needs that version too",
+                );
                 let applied = self.store.apply(index, &command);
                 if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
                     self.roster_version += 1;

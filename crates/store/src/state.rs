@@ -225,7 +225,7 @@ impl State {
     }
 
     /// A superseded record; `None` if a compaction has dropped it.
-    fn find(&self, revision: Revision) -> Option<&Arc<Record>> {
+    pub(crate) fn find(&self, revision: Revision) -> Option<&Arc<Record>> {
         if revision.main >= self.compact_revision {
             self.history.get(revision)
         } else {

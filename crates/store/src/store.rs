@@ -5,7 +5,9 @@ use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::txn::Plan;
 use crate::write::{Writer, check_put};
-use crate::{Applied, Command, Member, PutRequest, Rejection, Response, StateHash, TxnRequest};
+use crate::{
+    Applied, Command, Limits, Member, PutRequest, Rejection, Response, StateHash, TxnRequest, check,
+};
 
 /// The replicated state, changed by one entry after the other.
 ///
@@ -47,19 +49,26 @@ impl Store {
     /// Applies the command of the entry at `index`, which must be the one after the last.
     ///
     /// A function of the state and the command alone, so that members that apply the same entries stay
-    /// equal (SOURCES M1). A command that is refused changes nothing but the applied index.
+    /// equal (SOURCES M1). A command that is refused changes nothing but the applied index; so does one that should
+    /// never have come into the log (see [`check()`](crate::check())).
     pub fn apply(&mut self, index: u64, command: &Command) -> Applied {
         self.state.advance_applied_index(index);
         let mut changes = 0;
-        let result = match command {
-            Command::Put(request) => self.on_put(request, &mut changes),
+        let checked = check(command, &Limits::NONE);
+        let result = checked.and_then(|()| self.execute(command, &mut changes));
+        Applied { result, revision: self.state.revision(), changes }
+    }
+
+    fn execute(&mut self, command: &Command, changes: &mut u32) -> Result<Response, Rejection> {
+        match command {
+            Command::Put(request) => self.on_put(request, changes),
             Command::DeleteRange(request) => {
                 let mut writer = Writer::new(&mut self.state);
                 let response = writer.delete_range(request);
-                changes = writer.finish();
+                *changes = writer.finish();
                 Ok(Response::DeleteRange(response))
             }
-            Command::Txn(request) => self.on_txn(request, &mut changes),
+            Command::Txn(request) => self.on_txn(request, changes),
             Command::Compact { revision, physical: _ } => {
                 self.state.compact(*revision).map(|()| Response::Compact)
             }
@@ -69,8 +78,7 @@ impl Store {
             Command::SetPeerUrls { id, peer_urls } => {
                 self.state.set_peer_urls(*id, peer_urls).map(|()| Response::SetPeerUrls)
             }
-        };
-        Applied { result, revision: self.state.revision(), changes }
+        }
     }
 
     /// Passes the entry at `index`, which holds no command: a new leader's empty one, or a configuration that

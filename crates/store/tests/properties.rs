@@ -9,13 +9,14 @@ use common::model::Model;
 use common::{checkpoint, restore};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tenure_store::{Command, Event, EventKind, RangeRequest, Store};
+use tenure_store::{Command, Event, EventKind, Limits, RangeRequest, Store, check};
 
 /// Applies a command to both, and compares the answers.
 fn apply_to_both(store: &mut Store, model: &mut Model, command: &Command) {
     let applied = store.apply(store.applied_index() + 1, command);
     let changes_before = model.changes.len();
-    assert_eq!(applied.result, model.apply(command), "{command:?}");
+    let expected = check(command, &Limits::NONE).and_then(|()| model.apply(command));
+    assert_eq!(applied.result, expected, "{command:?}");
     assert_eq!(applied.revision, model.revision);
     assert_eq!(applied.changes as usize, model.changes.len() - changes_before);
     store.check_invariants();

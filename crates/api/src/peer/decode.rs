@@ -216,6 +216,7 @@ fn parse_forward_refused(refused: pb::ForwardRefused) -> Result<ForwardRefused, 
     let why = match refused.reason() {
         pb::forward_refused::Reason::NotLeader => ForwardRefusal::NotLeader,
         pb::forward_refused::Reason::Overloaded => ForwardRefusal::Overloaded,
+        pb::forward_refused::Reason::Unsupported => ForwardRefusal::Unsupported,
         pb::forward_refused::Reason::Unspecified => {
             return Err(DecodeError::Missing("the reason of a refusal"));
         }

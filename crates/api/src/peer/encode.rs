@@ -224,6 +224,7 @@ fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {
     let reason = match refused.why {
         ForwardRefusal::NotLeader => pb::forward_refused::Reason::NotLeader,
         ForwardRefusal::Overloaded => pb::forward_refused::Reason::Overloaded,
+        ForwardRefusal::Unsupported => pb::forward_refused::Reason::Unsupported,
     };
     pb::ForwardRefused {
         term: refused.term.0,

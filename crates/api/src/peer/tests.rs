@@ -147,7 +147,11 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             PeerMessage::Forward(Forward { term, boot, oldest_attempt, commands })
         },
     );
-    let why = prop_oneof![Just(ForwardRefusal::NotLeader), Just(ForwardRefusal::Overloaded)];
+    let why = prop_oneof![
+        Just(ForwardRefusal::NotLeader),
+        Just(ForwardRefusal::Overloaded),
+        Just(ForwardRefusal::Unsupported)
+    ];
     let refused =
         (any_term(), any::<u64>(), vec(any::<u64>(), 0..5), why).prop_map(|(term, boot, attempts, why)| {
             PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why })

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use tenure_raft::{NodeId, ProposeError, RoleKind, Term};
-use tenure_store::Command;
+use tenure_store::{Command, Limits};
 
 use super::Replica;
 use crate::Identity;
@@ -72,6 +72,12 @@ impl Replica {
         self.reply(request, Reply::Failed(failure));
     }
 
+    fn fail_attempt(&mut self, attempt: u64, failure: Failure) {
+        if let Some(request) = self.writes.request_of(attempt) {
+            self.fail_write(request, failure);
+        }
+    }
+
     fn forward(&mut self, leader_id: NodeId, term: Term, attempts: Vec<Attempt>) {
         let oldest_attempt = self.writes.oldest_attempt();
         let boot = self.identity.boot;
@@ -115,7 +121,7 @@ impl Replica {
                 refused.push((origin.attempt, why));
             }
         }
-        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded] {
+        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::Unsupported] {
             let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
             self.refuse_forward(from, term, boot, attempts.collect(), why);
         }
@@ -130,9 +136,13 @@ impl Replica {
             Fate::Refused(why) => return Some(why),
             Fate::Taken | Fate::Over => return None,
         }
-        // Checked before it enters the log: there, every member has to execute it.
-        if !self.forwards.has_room(member, self.options.max_requests) || command::decode(&command).is_none() {
+        if !self.forwards.has_room(member, self.options.max_requests) {
             return None;
+        }
+        // Checked before it enters the log: there, every member has to execute it.
+        if leads && !is_supported(&command) {
+            self.forwards.refuse(member, attempt, ForwardRefusal::Unsupported);
+            return Some(ForwardRefusal::Unsupported);
         }
         // The term that it was for is over here, for good: another one that this member may lead is not meant.
         let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
@@ -170,11 +180,8 @@ impl Replica {
                     let later = self.now.after(self.options.forward_retry_us);
                     self.writes.refused(attempt, later);
                 }
-                ForwardRefusal::Overloaded => {
-                    if let Some(request) = self.writes.request_of(attempt) {
-                        self.fail_write(request, Failure::TooManyRequests);
-                    }
-                }
+                ForwardRefusal::Overloaded => self.fail_attempt(attempt, Failure::TooManyRequests),
+                ForwardRefusal::Unsupported => self.fail_attempt(attempt, Failure::Unsupported),
             }
         }
     }
@@ -186,4 +193,10 @@ impl Replica {
             self.writes.not_sent(origin.attempt, later);
         }
     }
+}
+
+/// Whether a command is one that every member of this version can execute. Its sender has checked it by limits of its
+/// own.
+fn is_supported(bytes: &Bytes) -> bool {
+    command::decode(bytes).is_some_and(|(_, command)| tenure_store::check(&command, &Limits::NONE).is_ok())
 }

@@ -5,4 +5,5 @@ mod crashes;
 mod forwarding;
 mod harness;
 mod members;
+mod strangers;
 mod three_members;
