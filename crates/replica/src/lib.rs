@@ -41,7 +41,10 @@ pub use job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Repl
 pub use lane::{Lane, LaneBounds};
 pub use log_worker::{Begun, LogWorker};
 pub use member_changes::{ChangeAnswer, ChangeRefusal, MemberChange};
-pub use message::{ChangeMembers, Forward, ForwardRefusal, ForwardRefused, MembersChanged, PeerMessage};
+pub use message::{
+    ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, MembersChanged,
+    PeerMessage,
+};
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
 pub use replica::{Replica, ReplicaStatus};

@@ -15,6 +15,10 @@ pub enum PeerMessage {
     Forward(Forward),
     /// Writes that the leader did not take.
     ForwardRefused(ForwardRefused),
+    /// Whether the leader has what was sent to it.
+    ForwardQuestion(ForwardQuestion),
+    /// What of that it lacks.
+    ForwardLacked(ForwardLacked),
     /// A change of the members, for the leader.
     ChangeMembers(ChangeMembers),
     /// What became of it.
@@ -60,6 +64,30 @@ pub enum ForwardRefusal {
     /// The leader cannot read the command, or the command breaks a rule that the sender does not know of: the two are
     /// of different versions.
     Unsupported,
+}
+
+/// A question to the leader of a term: which of these attempts did not arrive? It travels behind them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardQuestion {
+    /// The term that they were for.
+    pub term: Term,
+    /// Which start of the sender.
+    pub boot: u64,
+    /// All attempts before this one are over.
+    pub oldest_attempt: u64,
+    /// The attempts, ascending.
+    pub attempts: Vec<u64>,
+}
+
+/// The answer to a [`ForwardQuestion`], if any did not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardLacked {
+    /// The term that they were for.
+    pub term: Term,
+    /// Which start of the receiver.
+    pub boot: u64,
+    /// What is to be sent once more.
+    pub attempts: Vec<u64>,
 }
 
 /// A change of the members that a client wants of the sender. Whoever does not lead says nothing to it.
@@ -108,7 +136,9 @@ impl PeerMessage {
                 | Message::ReadIndexReply { .. } => 0,
             },
             PeerMessage::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
-            PeerMessage::ForwardRefused(refused) => refused.attempts.len() * size_of::<u64>(),
+            PeerMessage::ForwardRefused(ForwardRefused { attempts, .. })
+            | PeerMessage::ForwardQuestion(ForwardQuestion { attempts, .. })
+            | PeerMessage::ForwardLacked(ForwardLacked { attempts, .. }) => attempts.len() * size_of::<u64>(),
             PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => 0,
         };
         FRAME_BYTES + body_bytes
@@ -118,8 +148,10 @@ impl PeerMessage {
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
-            PeerMessage::Forward(_) => true,
+            // A question that overtook what it asks after would find it missing.
+            PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) => true,
             PeerMessage::ForwardRefused(_)
+            | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
             | PeerMessage::MembersChanged(_) => false,
         }

@@ -9,9 +9,12 @@ pub struct Options {
     pub request_timeout_us: u64,
     /// The question that reads wait for is asked again if the leader has not answered it after this.
     pub read_retry_us: u64,
-    /// A forwarded write is sent again if the leader has neither taken nor refused it after this, and a change of
-    /// the members is asked for again. It is executed once all the same.
+    /// When none of the forwarded writes has come to an end for this long, the leader is asked which of them it
+    /// lacks; the wait is doubled each time. A change of the members is asked for again after it. Each is executed
+    /// once all the same.
     pub forward_repeat_us: u64,
+    /// How many bytes of forwarded writes may be under way to the leader (one write more is let in).
+    pub max_forwarded_bytes: usize,
     /// A write that the leader refused is offered again after this.
     pub forward_retry_us: u64,
     /// How many members may be learners until somebody promotes them. (etcd's bound; each costs the leader as much
@@ -56,6 +59,7 @@ impl Default for Options {
             request_timeout_us: 7_000_000,
             read_retry_us: 500_000,
             forward_repeat_us: 500_000,
+            max_forwarded_bytes: 16 << 20,
             forward_retry_us: 10_000,
             max_learners: 1,
             max_requests: 1 << 16,

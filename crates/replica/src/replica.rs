@@ -187,6 +187,8 @@ impl Replica {
             }
             PeerMessage::Forward(forward) => self.on_forward(from, forward),
             PeerMessage::ForwardRefused(refused) => self.on_forward_refused(&refused),
+            PeerMessage::ForwardQuestion(question) => self.on_forward_question(from, question),
+            PeerMessage::ForwardLacked(lacked) => self.on_forward_lacked(from, &lacked),
             PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
             PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
         }
@@ -215,6 +217,9 @@ impl Replica {
     pub fn on_unreachable(&mut self, now: Time, peer: NodeId) {
         self.observe(now);
         self.node.on_unreachable(self.now, peer);
+        if self.node.leader_id() == Some(peer) {
+            self.writes.on_unreachable();
+        }
     }
 
     /// A message that was given out to be sent has certainly not left, and never will.
@@ -223,8 +228,10 @@ impl Replica {
         match message {
             PeerMessage::Forward(forward) => self.on_forward_not_sent(&forward),
             PeerMessage::Raft(envelope) => self.node.on_not_sent(self.now, &envelope),
-            // The sender of a refused write, or of a change, asks again.
+            // The sender of a refused write, or of a change, asks again; and so does whoever lacks an answer.
             PeerMessage::ForwardRefused(_)
+            | PeerMessage::ForwardQuestion(_)
+            | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
             | PeerMessage::MembersChanged(_) => {}
         }
@@ -238,7 +245,7 @@ impl Replica {
         if self.node.next_deadline() <= self.now {
             self.node.on_time(self.now);
         }
-        for (request, failure) in self.writes.expire(self.now) {
+        for (request, failure) in self.writes.expire(self.now, self.node.leader_id().is_some()) {
             self.reply(request, Reply::Failed(failure));
         }
         for request in self.reads.expire(self.now, self.options.read_retry_us) {
@@ -256,17 +263,21 @@ impl Replica {
 
     /// When [`Replica::on_time`] is to be called at the latest.
     pub fn next_deadline(&self) -> Time {
-        let Options { read_retry_us, forward_repeat_us, .. } = self.options;
-        let (offer, repeat) = match self.node.leader_id() {
+        let Options { read_retry_us, forward_repeat_us, max_forwarded_bytes, .. } = self.options;
+        let (offer, question) = match self.node.leader_id() {
             None => (Time::NEVER, Time::NEVER),
-            Some(leader_id) if leader_id == self.node.id() => (self.writes.next_offer(), Time::NEVER),
-            Some(_) => (self.writes.next_offer(), self.writes.next_repeat(forward_repeat_us)),
+            Some(leader_id) if leader_id == self.node.id() => {
+                (self.writes.next_offer(usize::MAX), Time::NEVER)
+            }
+            Some(_) => {
+                (self.writes.next_offer(max_forwarded_bytes), self.writes.next_question(forward_repeat_us))
+            }
         };
         let deadlines = [
             self.node.next_deadline(),
             self.writes.next_deadline(),
             offer,
-            repeat,
+            question,
             self.reads.next_deadline(read_retry_us),
             self.member_changes.next_deadline(self.node.leader_id().is_some(), forward_repeat_us),
         ];

@@ -79,9 +79,11 @@ pub enum Mark {
     Unknown,
     /// A lane was full, and gave back what was to be sent.
     LaneFull,
+    /// A leader said that it lacks what was passed on to it.
+    ForwardLacked,
 }
 
-const MARKS: [Mark; 36] = [
+const MARKS: [Mark; 37] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -118,6 +120,7 @@ const MARKS: [Mark; 36] = [
     Mark::NotDone,
     Mark::Unknown,
     Mark::LaneFull,
+    Mark::ForwardLacked,
 ];
 
 /// How often each mark was reached.

@@ -313,7 +313,11 @@ impl World {
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
-            PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
+            PeerMessage::ForwardLacked(_) => self.coverage.reach(Mark::ForwardLacked),
+            PeerMessage::Raft(_)
+            | PeerMessage::ForwardQuestion(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_) => {}
         }
         self.said.messages += 1;
         if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = message {
@@ -459,8 +463,10 @@ impl World {
 /// Whether the sender waits for an answer, which may find another process in its place.
 fn asks(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward(_) | PeerMessage::ChangeMembers(_) => true,
+        PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) | PeerMessage::ChangeMembers(_) => true,
         PeerMessage::Raft(envelope) => matches!(envelope.message, Message::ReadIndex { .. }),
-        PeerMessage::ForwardRefused(_) | PeerMessage::MembersChanged(_) => false,
+        PeerMessage::ForwardRefused(_) | PeerMessage::ForwardLacked(_) | PeerMessage::MembersChanged(_) => {
+            false
+        }
     }
 }

@@ -307,6 +307,7 @@ fn replica_options(
         request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
         read_retry_us: election_timeout_us / 2,
         forward_repeat_us: election_timeout_us / 2,
+        max_forwarded_bytes: random.pick(&[1, 500, 16 << 20]),
         forward_retry_us: 10 * MILLISECOND_US,
         max_learners: 1,
         max_requests: random.pick(&[4, 1 << 16]),

@@ -14,7 +14,7 @@ use crate::client_writes::Attempt;
 use crate::command::{self, Origin};
 use crate::forwards::Fate;
 use crate::job::{Failure, Job, Reply, RequestId};
-use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+use crate::message::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
 
 /// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
 /// not committed, is lower.
@@ -40,15 +40,19 @@ impl Replica {
     pub(super) fn offer_writes(&mut self) {
         let Some(leader_id) = self.node.leader_id() else { return };
         let term = self.node.current_term();
-        let attempts = self.writes.offer(self.now, term);
         if leader_id == self.node.id() {
-            for attempt in attempts {
+            for attempt in self.writes.offer(self.now, term, usize::MAX) {
                 self.propose(&attempt);
             }
-        } else {
-            let repeated = self.writes.repeat(self.now, term, self.options.forward_repeat_us);
-            self.forward(leader_id, term, repeated);
-            self.forward(leader_id, term, attempts);
+            return;
+        }
+        let attempts = self.writes.offer(self.now, term, self.options.max_forwarded_bytes);
+        self.forward(leader_id, term, attempts);
+        let attempts = self.writes.ask(self.now, term, self.options.forward_repeat_us);
+        if !attempts.is_empty() {
+            let (boot, oldest_attempt) = (self.identity.boot, self.writes.oldest_attempt());
+            let question = ForwardQuestion { term, boot, oldest_attempt, attempts };
+            self.jobs.push_back(Job::Send { to: leader_id, message: PeerMessage::ForwardQuestion(question) });
         }
     }
 
@@ -121,10 +125,7 @@ impl Replica {
                 refused.push((origin.attempt, why));
             }
         }
-        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::Unsupported] {
-            let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
-            self.refuse_forward(from, term, boot, attempts.collect(), why);
-        }
+        self.refuse_forwards(from, term, boot, &refused);
     }
 
     /// Takes a forwarded write into the log, if that has not been done, and returns why it is refused, if it
@@ -162,10 +163,54 @@ impl Replica {
         Some(why)
     }
 
-    fn refuse_forward(&mut self, to: NodeId, term: Term, boot: u64, attempts: Vec<u64>, why: ForwardRefusal) {
-        if !attempts.is_empty() {
-            let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
-            self.jobs.push_back(Job::Send { to, message });
+    /// A member asks which of its attempts we lack, as the leader of a term.
+    pub(super) fn on_forward_question(&mut self, from: NodeId, question: ForwardQuestion) {
+        let ForwardQuestion { term, boot, oldest_attempt, attempts } = question;
+        let leads = self.node.role() == RoleKind::Leader && self.node.current_term() == term;
+        if leads {
+            self.forwards.lead(term);
+        }
+        if !self.forwards.begin(term, from, boot, oldest_attempt) {
+            return;
+        }
+        let (mut lacked, mut refused) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match self.forwards.fate(from, attempt) {
+                Fate::New if leads => lacked.push(attempt),
+                Fate::New if self.forwards.has_room(from, self.options.max_requests) => {
+                    // It was for a term that is over here, for good.
+                    self.forwards.refuse(from, attempt, ForwardRefusal::NotLeader);
+                    refused.push((attempt, ForwardRefusal::NotLeader));
+                }
+                // The word of it was lost.
+                Fate::Refused(why) => refused.push((attempt, why)),
+                Fate::New | Fate::Taken | Fate::Over => {}
+            }
+        }
+        self.refuse_forwards(from, term, boot, &refused);
+        if !lacked.is_empty() {
+            let message = PeerMessage::ForwardLacked(ForwardLacked { term, boot, attempts: lacked });
+            self.jobs.push_back(Job::Send { to: from, message });
+        }
+    }
+
+    /// The leader lacks some of our attempts.
+    pub(super) fn on_forward_lacked(&mut self, from: NodeId, lacked: &ForwardLacked) {
+        let is_leader = self.node.leader_id() == Some(from) && self.node.current_term() == lacked.term;
+        if lacked.boot == self.identity.boot && is_leader {
+            let repeated = self.writes.repeat(lacked.term, &lacked.attempts);
+            self.forward(from, lacked.term, repeated);
+        }
+    }
+
+    fn refuse_forwards(&mut self, to: NodeId, term: Term, boot: u64, refused: &[(u64, ForwardRefusal)]) {
+        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::Unsupported] {
+            let of_kind = refused.iter().filter(|(_, other)| *other == why);
+            let attempts: Vec<u64> = of_kind.map(|&(attempt, _)| attempt).collect();
+            if !attempts.is_empty() {
+                let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
+                self.jobs.push_back(Job::Send { to, message });
+            }
         }
     }
 

@@ -151,6 +151,8 @@ fn replace_forwards(cluster: &mut Cluster, with: impl Fn(NodeId, u64, u64) -> By
         }
         PeerMessage::Raft(_)
         | PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardQuestion(_)
+        | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_) => 1,
     });

@@ -114,7 +114,11 @@ fn is_missed(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Forward(_) => true,
         PeerMessage::Raft(envelope) => matches!(envelope.message, Message::AppendEntries { .. }),
-        PeerMessage::ForwardRefused(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => false,
+        PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardQuestion(_)
+        | PeerMessage::ForwardLacked(_)
+        | PeerMessage::ChangeMembers(_)
+        | PeerMessage::MembersChanged(_) => false,
     }
 }
 
