@@ -12,6 +12,7 @@ mod connection;
 mod handshake;
 mod peers;
 mod sender;
+mod slots;
 
 pub(crate) use acceptor::accept;
 pub(crate) use connection::{invalid, read_frame};

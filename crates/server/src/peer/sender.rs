@@ -21,6 +21,8 @@ use crate::url::Url;
 
 /// How many messages go into one write.
 const MAX_WRITE_MESSAGES: usize = 512;
+/// How long messages wait for a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(100);
 /// The first wait before a connection is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest.
@@ -46,7 +48,8 @@ impl Sender {
                 let urls = self.urls.borrow();
                 urls[attempt % urls.len()].clone()
             };
-            match introduce(self.peer, self.lane, &url, &self.gate, &self.inputs).await {
+            let Some(connected) = self.connect(&url).await else { return };
+            match connected {
                 Ok(stream) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %url, "connected");
                     (retry, complained) = (FIRST_RETRY, false);
@@ -67,6 +70,25 @@ impl Sender {
                 return;
             }
             retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Connects. What is to be sent meanwhile waits a moment; then it would be stale, and is dropped. None if there will
+    /// be nothing to send.
+    async fn connect(&mut self, url: &Url) -> Option<io::Result<TcpStream>> {
+        let (gate, inputs) = (self.gate.clone(), self.inputs.clone());
+        let connecting = introduce(self.peer, self.lane, url, &gate, &inputs);
+        tokio::pin!(connecting);
+        if let Ok(connected) = tokio::time::timeout(CONNECT_PATIENCE, &mut connecting).await {
+            return Some(connected);
+        }
+        loop {
+            tokio::select! {
+                connected = &mut connecting => return Some(connected),
+                message = self.messages.recv() => if !self.discard(message?).await {
+                    return None;
+                },
+            }
         }
     }
 
@@ -98,18 +120,23 @@ impl Sender {
             match tokio::time::timeout_at(until, self.messages.recv()).await {
                 Err(_) => return true,
                 Ok(None) => return false,
-                Ok(Some(message @ PeerMessage::Forward(_))) => {
-                    if self.inputs.send(Input::NotSent { message }).await.is_err() {
+                Ok(Some(message)) => {
+                    if !self.discard(message).await {
                         return false;
                     }
                 }
-                Ok(Some(
-                    PeerMessage::Raft(_)
-                    | PeerMessage::ForwardRefused(_)
-                    | PeerMessage::ChangeMembers(_)
-                    | PeerMessage::MembersChanged(_),
-                )) => {}
             }
+        }
+    }
+
+    /// Drops a message; a forward is given back. Returns whether the member still runs.
+    async fn discard(&self, message: PeerMessage) -> bool {
+        match message {
+            message @ PeerMessage::Forward(_) => self.inputs.send(Input::NotSent { message }).await.is_ok(),
+            PeerMessage::Raft(_)
+            | PeerMessage::ForwardRefused(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_) => true,
         }
     }
 }
