@@ -81,6 +81,11 @@ impl PinnedPeers {
         }
     }
 
+    /// Whether a member has been met.
+    pub fn is_pinned(&self, member: NodeId) -> bool {
+        self.directories.contains_key(&member)
+    }
+
     /// Drops the pins of members that are gone; durable when it returns.
     pub fn forget<D: Disk>(&mut self, disk: &D, is_gone: impl Fn(NodeId) -> bool) -> io::Result<()> {
         let mut directories = self.directories.clone();

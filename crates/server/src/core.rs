@@ -131,12 +131,14 @@ impl Core {
                 let request = self.replica.change_members(now, change, force);
                 self.replies.insert(request, reply);
             }
-            Input::Heard { peer, urls } => {
-                self.surroundings.peers.hear(peer, urls);
-                self.roster_version = None;
-            }
-            Input::Peer { from, messages } => {
+            Input::Heard { peer, urls } => self.surroundings.peers.hear(peer, &urls),
+            Input::Peer { from, urls, messages } => {
                 for message in messages {
+                    // Who is heard though it is no member here is to be answered.
+                    let peers = &mut self.surroundings.peers;
+                    if !peers.is_known(from) && self.replica.listens_to(now, from, &message) {
+                        peers.welcome(from, &urls);
+                    }
                     self.replica.on_peer(now, from, message);
                 }
             }
@@ -186,16 +188,6 @@ impl Core {
         let roster = Roster::of(&self.replica, first_members);
         peers.update(self.replica.node().id(), &roster);
         gate.update(roster);
-        tokio::task::spawn_blocking({
-            let (gate, inputs) = (gate.clone(), inputs_of_core.clone());
-            move || {
-                if let Err(error) = gate.forget_removed() {
-                    let why = format!("a removed peer cannot be forgotten: {error}");
-                    // A member that stops already needs no other reason.
-                    let _ = inputs.blocking_send(Input::Fatal(Stop::Failed(why)));
-                }
-            }
-        });
         if self.replica.is_removed() && !self.is_leaving {
             self.is_leaving = true;
             let inputs = inputs_of_core.clone();

@@ -1,5 +1,7 @@
 //! What the core is told, and why a member stops: the words in which its tasks and threads speak to it.
 
+use std::sync::Arc;
+
 use tenure_raft::{NodeId, TransferError};
 use tenure_replica::{CheckpointDone, LogDone, MemberChange, PeerMessage, ReplicaStatus, Reply};
 use tenure_store::{Command, Snapshot};
@@ -22,9 +24,9 @@ pub(crate) enum Input {
     /// A client's change of the members.
     ChangeMembers { change: MemberChange, force: bool, reply: oneshot::Sender<Reply> },
     /// A peer has said where it is reached.
-    Heard { peer: NodeId, urls: Vec<Url> },
-    /// Messages of a peer.
-    Peer { from: NodeId, messages: Vec<PeerMessage> },
+    Heard { peer: NodeId, urls: Arc<[Url]> },
+    /// Messages of a peer, and where it says it is reached.
+    Peer { from: NodeId, urls: Arc<[Url]>, messages: Vec<PeerMessage> },
     /// The connection to a peer broke.
     Unreachable { peer: NodeId },
     /// A message that was given out to be sent never left.

@@ -30,6 +30,7 @@ mod metrics;
 mod opening;
 mod oversize;
 mod peer;
+mod pins;
 mod range_chunks;
 mod roster;
 mod serve;

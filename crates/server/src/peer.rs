@@ -13,6 +13,7 @@ mod handshake;
 mod peers;
 mod queue;
 mod sender;
+mod slots;
 
 pub(crate) use acceptor::accept;
 pub(crate) use connection::{invalid, read_frame};

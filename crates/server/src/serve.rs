@@ -1,6 +1,6 @@
 //! Starts a member, runs it, and stops it in good order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ use crate::opening::{Opened, find_place, open};
 use crate::peer::Peers;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
-use crate::workers::Ended;
+use crate::workers::{Ended, LOG_THREAD};
 use crate::{http, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
@@ -152,7 +152,8 @@ impl Running {
         first_members: BTreeMap<u64, Member>,
         peer_listeners: Vec<TcpListener>,
     ) -> Result<Running, ServeError> {
-        let Opened { started: Started { replica, log, checkpoints, .. }, gate, member_disk_id } = opened;
+        let Opened { started, gate, pins, member_disk_id } = opened;
+        let Started { replica, log, checkpoints, .. } = started;
         let identity = *replica.identity();
         let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
         let metrics = Metrics::new(API_VERSION);
@@ -161,7 +162,8 @@ impl Running {
         let log =
             workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
         let checkpoints =
-            workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
+            workers::start_checkpoints(checkpoints, inputs.clone(), ends.clone()).map_err(thread_error)?;
+        workers::start_pins(pins, ends).map_err(thread_error)?;
         let peers = Peers::new(gate.clone(), inputs.clone());
         let mut tasks = JoinSet::new();
         for listener in peer_listeners {
@@ -242,11 +244,16 @@ impl Running {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut self.clients)).await;
         self.tasks.shutdown().await;
         self.clients.shutdown().await;
-        let threads = tokio::time::timeout(DISK_TIMEOUT, all_threads(&mut self.ended)).await;
-        let threads = threads.unwrap_or_else(|_| {
-            tracing::warn!("the disk does not answer: stopping without closing the log");
-            Ok(())
-        });
+        let (mut ended, mut threads) = (BTreeSet::new(), Ok(()));
+        let all = all_threads(&mut self.ended, &mut ended, &mut threads);
+        if tokio::time::timeout(DISK_TIMEOUT, all).await.is_err() {
+            if ended.contains(LOG_THREAD) {
+                // It is written whole or does not count, and the log has what it would have held.
+                tracing::info!("stopping without waiting for what is under way in the background");
+            } else {
+                tracing::warn!("the disk does not answer: stopping without closing the log");
+            }
+        }
         end.and(threads.map_err(Stop::Failed))
     }
 
@@ -288,14 +295,19 @@ async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Waits until the threads have ended, and returns what the first one had to complain of.
-async fn all_threads(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), String> {
-    let mut result = Ok(());
-    while let Some(Ended { name, result: end }) = ended.recv().await {
+/// Waits until the threads have ended; says which have, and what the first one had to complain of.
+async fn all_threads(
+    ends: &mut mpsc::UnboundedReceiver<Ended>,
+    ended: &mut BTreeSet<&'static str>,
+    result: &mut Result<(), String>,
+) {
+    while let Some(Ended { name, result: end }) = ends.recv().await {
         tracing::debug!(name, "a thread has ended");
-        result = result.and(end);
+        ended.insert(name);
+        if result.is_ok() {
+            *result = end;
+        }
     }
-    result
 }
 
 async fn listen(

@@ -1,4 +1,5 @@
-//! The threads that wait for disks: one for the log, one for the checkpoints, each doing its jobs in order.
+//! The threads that wait for disks: one for the log, one for the checkpoints, one for the pins, each doing its jobs in
+//! order.
 //!
 //! A disk that fails, or a bug, ends its thread; how it ended is reported apart from the inputs of the core,
 //! so that nothing that waits there can hide it.
@@ -13,7 +14,10 @@ use tokio::sync::mpsc;
 
 use crate::input::Input;
 use crate::metrics::Metrics;
+use crate::pins::PinKeeper;
 
+/// The thread without which nothing is safe.
+pub(crate) const LOG_THREAD: &str = "log";
 /// How much of the next segment is prepared at a time while there is nothing else to do.
 const PREPARE_BYTES: u64 = 1 << 20;
 
@@ -57,7 +61,7 @@ pub(crate) fn start_log(
         }
         worker.close()
     };
-    spawn("log", ends, move || run().map_err(|error| format!("the log failed: {error}")))?;
+    spawn(LOG_THREAD, ends, move || run().map_err(|error| format!("the log failed: {error}")))?;
     Ok(Worker { jobs })
 }
 
@@ -97,6 +101,11 @@ pub(crate) fn start_checkpoints(
     };
     spawn("checkpoints", ends, run)?;
     Ok(Worker { jobs })
+}
+
+/// Starts the thread of the pins, which ends with the gate.
+pub(crate) fn start_pins(keeper: PinKeeper, ends: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
+    spawn("pins", ends, move || keeper.run())
 }
 
 /// Does `work` on a thread of its own, and reports how it ended.

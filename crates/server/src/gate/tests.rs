@@ -1,6 +1,7 @@
 //! Who is let in, and who is told what.
 
 use tempfile::TempDir;
+use tenure_replica::peers::PinnedPeers;
 use tenure_store::Member;
 use tenure_wal::RealDisk;
 
@@ -15,7 +16,10 @@ fn gate(folder: &TempDir) -> Gate {
     let identity = Identity { cluster_id: 7, member_id: member(1), directory_id: 10, boot: 1 };
     let disk = RealDisk::open(folder.path()).unwrap();
     let pins = PinnedPeers::load(&disk).unwrap();
-    let gate = Gate::new(identity, vec!["http://own".into()], Roster::default(), disk, pins);
+    let (pins, keeper) = crate::pins::keep(disk, pins);
+    // It ends with the gate.
+    std::thread::spawn(move || keeper.run());
+    let gate = Gate::new(identity, vec!["http://own".into()], Roster::default(), pins);
     gate.update(roster(&[1, 2, 3], &[]));
     gate
 }
@@ -40,42 +44,45 @@ fn handshake() -> Handshake {
     }
 }
 
-fn refusal(gate: &Gate, handshake: &Handshake) -> HandshakeRefusal {
-    match gate.answer(handshake).unwrap() {
+async fn refusal(gate: &Gate, handshake: &Handshake) -> HandshakeRefusal {
+    match gate.answer(handshake).await.unwrap() {
         HandshakeReply::Refused { reason, .. } => reason,
         HandshakeReply::Accepted { .. } => panic!("{handshake:?} was accepted"),
     }
 }
 
-#[test]
-fn a_member_is_let_in_and_a_stranger_is_told_why_not() {
+#[tokio::test]
+async fn a_member_is_let_in_and_a_stranger_is_told_why_not() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let accepted = HandshakeReply::Accepted { directory_id: 10 };
-    assert_eq!(gate.answer(&handshake()).unwrap(), accepted);
+    assert_eq!(gate.answer(&handshake()).await.unwrap(), accepted);
     for (wrong, reason) in [
         (Handshake { protocol_version: 2, ..handshake() }, HandshakeRefusal::ProtocolVersion),
         (Handshake { cluster_id: 8, ..handshake() }, HandshakeRefusal::Cluster),
         (Handshake { to: member(3), ..handshake() }, HandshakeRefusal::Member),
         (Handshake { directory_id: 21, ..handshake() }, HandshakeRefusal::Directory),
     ] {
-        assert_eq!(refusal(&gate, &wrong), reason);
+        assert_eq!(refusal(&gate, &wrong).await, reason);
     }
-    assert_eq!(gate.answer(&handshake()).unwrap(), accepted, "nothing of that was remembered");
+    assert_eq!(gate.answer(&handshake()).await.unwrap(), accepted, "nothing of that was remembered");
 }
 
-#[test]
-fn a_peer_is_known_again_after_a_restart_and_in_both_directions() {
+#[tokio::test]
+async fn a_peer_is_known_again_after_a_restart_and_in_both_directions() {
     let folder = TempDir::new().unwrap();
-    gate(&folder).answer(&handshake()).unwrap();
+    gate(&folder).answer(&handshake()).await.unwrap();
     let gate = gate(&folder);
-    assert!(matches!(gate.meet(member(2), 21), Err(MeetError::Changed(_))));
-    assert!(gate.meet(member(2), 20).is_ok());
-    assert_eq!(refusal(&gate, &Handshake { directory_id: 21, ..handshake() }), HandshakeRefusal::Directory);
+    assert!(matches!(gate.meet(member(2), 21).await, Err(PinError::Changed(_))));
+    assert!(gate.meet(member(2), 20).await.is_ok());
+    assert_eq!(
+        refusal(&gate, &Handshake { directory_id: 21, ..handshake() }).await,
+        HandshakeRefusal::Directory
+    );
 }
 
-#[test]
-fn who_is_disowned_by_most_of_the_others_stops() {
+#[tokio::test]
+async fn who_is_disowned_by_most_of_the_others_stops() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let disown = |peer, reason| gate.on_refused(member(peer), reason, "its disk was emptied");
@@ -87,52 +94,53 @@ fn who_is_disowned_by_most_of_the_others_stops() {
 }
 
 /// This member may be behind: whom it does not know can be the one that has what it lacks.
-#[test]
-fn only_who_was_removed_is_turned_away() {
+#[tokio::test]
+async fn only_who_was_removed_is_turned_away() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let stranger = Handshake { from: member(4), directory_id: 40, ..handshake() };
     let accepted = HandshakeReply::Accepted { directory_id: 10 };
-    assert_eq!(gate.answer(&stranger).unwrap(), accepted);
+    assert_eq!(gate.answer(&stranger).await.unwrap(), accepted);
     // A stranger is not pinned: anybody could fill the file.
-    assert_eq!(gate.answer(&Handshake { directory_id: 41, ..stranger.clone() }).unwrap(), accepted);
+    assert_eq!(gate.answer(&Handshake { directory_id: 41, ..stranger.clone() }).await.unwrap(), accepted);
     gate.update(roster(&[1, 2, 3, 4], &[]));
-    assert_eq!(gate.answer(&stranger).unwrap(), accepted);
+    assert_eq!(gate.answer(&stranger).await.unwrap(), accepted);
     assert_eq!(
-        refusal(&gate, &Handshake { directory_id: 41, ..stranger.clone() }),
+        refusal(&gate, &Handshake { directory_id: 41, ..stranger.clone() }).await,
         HandshakeRefusal::Directory
     );
     gate.update(roster(&[1, 2, 3], &[4]));
-    assert_eq!(refusal(&gate, &stranger), HandshakeRefusal::Removed);
+    assert_eq!(refusal(&gate, &stranger).await, HandshakeRefusal::Removed);
     assert_eq!(gate.on_refused(member(2), HandshakeRefusal::Removed, "removed"), Some(Stop::Removed));
 }
 
-#[test]
-fn the_pins_of_the_removed_are_dropped() {
+#[tokio::test]
+async fn the_pins_of_the_removed_are_dropped() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("peers");
     let gate = gate(&folder);
-    gate.answer(&handshake()).unwrap();
+    gate.answer(&handshake()).await.unwrap();
     let pinned = std::fs::metadata(&file).unwrap().len();
-    gate.forget_removed().unwrap();
-    assert_eq!(std::fs::metadata(&file).unwrap().len(), pinned);
     gate.update(roster(&[1, 3], &[2]));
-    gate.forget_removed().unwrap();
-    assert!(std::fs::metadata(&file).unwrap().len() < pinned);
+    // What is pinned next is written down behind it.
+    gate.answer(&Handshake { from: member(3), directory_id: 30, ..handshake() }).await.unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), pinned);
+    let ids = |bytes: &[u8]| -> Vec<u8> { bytes.chunks_exact(16).map(|pin| pin[0]).collect() };
+    assert_eq!(ids(&std::fs::read(&file).unwrap()), [3]);
 }
 
-#[test]
-fn the_directory_in_the_log_counts_like_a_pin() {
+#[tokio::test]
+async fn the_directory_in_the_log_counts_like_a_pin() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let mut roster = roster(&[1, 2, 3], &[]);
     roster.members.get_mut(&member(2)).unwrap().directory_id = Some(22);
     gate.update(roster);
-    assert_eq!(refusal(&gate, &handshake()), HandshakeRefusal::Directory);
+    assert_eq!(refusal(&gate, &handshake()).await, HandshakeRefusal::Directory);
 }
 
-#[test]
-fn peers_are_told_where_this_member_is_reached() {
+#[tokio::test]
+async fn peers_are_told_where_this_member_is_reached() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     assert_eq!(gate.handshake(member(2), Lane::Bulk).peer_urls, ["http://own"]);

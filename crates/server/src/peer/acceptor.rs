@@ -14,24 +14,27 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::connection::invalid;
-use super::handshake::{HANDSHAKE_TIMEOUT, shake_hands};
+use super::handshake::{Guest, HANDSHAKE_TIMEOUT, shake_hands};
+use super::slots::Slots;
 use crate::gate::{FAREWELL, Gate};
 use crate::input::Input;
 
 /// How much of the socket is read at a time, at least.
 const READ_BYTES: usize = 64 << 10;
-/// How many members' connections may be open at the peer port. Twice as many as they ever need.
-const MAX_CONNECTIONS: usize = 256;
 /// How many more may be open whose other side has not yet said who it is.
 const MAX_STRANGERS: usize = 128;
+/// The longest message of who is no member here: as long as an append of a member that this one does not know yet, where
+/// requests are no larger than they are without a flag.
+const MAX_STRANGER_FRAME_BYTES: usize = 2 << 20;
 /// The wait before a listener that failed is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts the peers' connections. Strangers cannot keep members out: when too many wait for their handshake,
-/// the one that has waited longest has to go.
+/// the one that has waited longest has to go, and behind it members have places of their own.
 pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
     let (mut greetings, mut connections) = (JoinSet::new(), JoinSet::new());
     let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    let mut slots = Slots::default();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -49,12 +52,11 @@ pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc:
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
-            Some(greeted) = greetings.join_next() => match greeted {
-                Ok(Some(connection)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(connection.receive(gate.clone(), inputs.clone()));
-                }
-                // One of more than members need, one that was turned away, one that was sent away.
-                Ok(_) | Err(_) => {}
+            // The others were turned away, or sent away.
+            Some(greeted) = greetings.join_next() => if let Ok(Some(connection)) = greeted {
+                let Guest { from, lane, .. } = connection.guest;
+                let open = connections.spawn(connection.receive(gate.clone(), inputs.clone()));
+                slots.take(from, lane, open, |id| gate.is_member(id));
             },
             Some(_) = connections.join_next() => {}
         }
@@ -71,9 +73,7 @@ async fn greet(
     let mut decoder = FrameDecoder::new();
     let handshake = shake_hands(&mut stream, &mut decoder, &gate, &inputs);
     let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(Some(handshake))) => {
-            return Some(Connection { stream, decoder, address, from: handshake.from });
-        }
+        Ok(Ok(Some(guest))) => return Some(Connection { stream, decoder, address, guest }),
         Ok(Ok(None)) => return None,
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"),
@@ -91,22 +91,23 @@ struct Connection {
     stream: TcpStream,
     decoder: FrameDecoder,
     address: SocketAddr,
-    from: NodeId,
+    guest: Guest,
 }
 
 impl Connection {
     /// Reads the peer's messages until it is gone.
     async fn receive(mut self, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
-        let messages = read_messages(&mut self.stream, &mut self.decoder, self.from, &inputs);
+        let Guest { from, .. } = self.guest;
+        let messages = read_messages(&mut self.stream, &mut self.decoder, &self.guest, &gate, &inputs);
         tokio::select! {
             result = messages => if let Err(error) = result {
                 warn_of(self.address, &error);
             },
             // When it connects again it is told.
-            () = removed(&gate, self.from) => {}
+            () = removed(&gate, from) => {}
         }
         // A member that stops has nobody left to tell.
-        let _ = inputs.send(Input::Unreachable { peer: self.from }).await;
+        let _ = inputs.send(Input::Unreachable { peer: from }).await;
     }
 }
 
@@ -119,10 +120,18 @@ async fn removed(gate: &Gate, member: NodeId) {
 async fn read_messages(
     stream: &mut TcpStream,
     decoder: &mut FrameDecoder,
-    from: NodeId,
+    guest: &Guest,
+    gate: &Gate,
     inputs: &mpsc::Sender<Input>,
 ) -> io::Result<()> {
+    let mut is_member = false;
+    decoder.accept_up_to(MAX_STRANGER_FRAME_BYTES);
     loop {
+        // It may be that this member is behind, and learns of the other one now.
+        if !is_member && gate.is_member(guest.from) {
+            is_member = true;
+            decoder.accept_messages();
+        }
         let mut messages = Vec::new();
         while let Some(frame) = decoder.next_frame().map_err(invalid)? {
             match decode_frame(frame).map_err(invalid)? {
@@ -133,8 +142,11 @@ async fn read_messages(
                 | Frame::Members(_) => return Err(invalid("a second handshake")),
             }
         }
-        if !messages.is_empty() && inputs.send(Input::Peer { from, messages }).await.is_err() {
-            return Ok(());
+        if !messages.is_empty() {
+            let (from, urls) = (guest.from, guest.urls.clone());
+            if inputs.send(Input::Peer { from, urls, messages }).await.is_err() {
+                return Ok(());
+            }
         }
         decoder.buffer().reserve(READ_BYTES);
         if stream.read_buf(decoder.buffer()).await? == 0 {

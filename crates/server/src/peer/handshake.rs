@@ -1,6 +1,7 @@
 //! Who speaks: what both ends of a new connection say first.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -14,8 +15,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::connection::{invalid, prepare, read_frame};
-use crate::gate::{Gate, MeetError};
+use crate::gate::Gate;
 use crate::input::{Input, Stop};
+use crate::pins::PinError;
 use crate::url::Url;
 
 /// Who connects must have said who he is within this time, and who is connected to have answered.
@@ -39,7 +41,7 @@ pub(crate) async fn introduce(
         let frame = read_frame(&mut stream, &mut decoder).await?;
         match decode_frame(frame).map_err(invalid)? {
             Frame::HandshakeReply(HandshakeReply::Accepted { directory_id }) => {
-                match gate.meet(peer, directory_id) {
+                match gate.meet(peer, directory_id).await {
                     Ok(()) => Ok(stream),
                     Err(error) => Err(not_let_in(error, inputs).await),
                 }
@@ -62,13 +64,20 @@ pub(crate) async fn introduce(
     }
 }
 
+/// Who has connected, and where it says it is reached.
+pub(crate) struct Guest {
+    pub(crate) from: NodeId,
+    pub(crate) lane: Lane,
+    pub(crate) urls: Arc<[Url]>,
+}
+
 /// Lets the other side say who it is, and answers. None if it only wanted to know who the members are.
 pub(crate) async fn shake_hands(
     stream: &mut TcpStream,
     decoder: &mut FrameDecoder,
     gate: &Gate,
     inputs: &mpsc::Sender<Input>,
-) -> io::Result<Option<Handshake>> {
+) -> io::Result<Option<Guest>> {
     prepare(stream)?;
     let handshake = match decode_frame(read_frame(stream, decoder).await?).map_err(invalid)? {
         Frame::Handshake(handshake) => handshake,
@@ -85,7 +94,7 @@ pub(crate) async fn shake_hands(
             return Err(invalid("no handshake"));
         }
     };
-    let reply = match gate.answer(&handshake) {
+    let reply = match gate.answer(&handshake).await {
         Ok(reply) => reply,
         Err(error) => return Err(not_let_in(error, inputs).await),
     };
@@ -94,11 +103,13 @@ pub(crate) async fn shake_hands(
     stream.write_all(&out).await?;
     match reply {
         HandshakeReply::Accepted { .. } => {
-            decoder.accept_messages();
-            let urls = handshake.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
-            // A member that stops needs to know it no more.
-            let _ = inputs.send(Input::Heard { peer: handshake.from, urls }).await;
-            Ok(Some(handshake))
+            let urls: Arc<[Url]> = handshake.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
+            let Handshake { from, lane, .. } = handshake;
+            if gate.is_member(from) {
+                // A member that stops needs to know it no more.
+                let _ = inputs.send(Input::Heard { peer: from, urls: urls.clone() }).await;
+            }
+            Ok(Some(Guest { from, lane, urls }))
         }
         HandshakeReply::Refused { detail, .. } => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, detail))
@@ -107,8 +118,8 @@ pub(crate) async fn shake_hands(
 }
 
 /// Closes the connection; if it is our own disk that failed, stops the member.
-async fn not_let_in(error: MeetError, inputs: &mpsc::Sender<Input>) -> io::Error {
-    if let MeetError::Disk(_) = error {
+async fn not_let_in(error: PinError, inputs: &mpsc::Sender<Input>) -> io::Error {
+    if let PinError::Disk(_) = error {
         // A member that stops already needs no other reason.
         let _ = inputs.send(Input::Fatal(Stop::Failed(error.to_string()))).await;
     }

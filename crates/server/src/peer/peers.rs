@@ -16,16 +16,22 @@ use crate::input::Input;
 use crate::roster::Roster;
 use crate::url::Url;
 
-/// How many peers are remembered for what only they say: where they are reached.
-const MAX_SAID: usize = 16;
+/// How many peers that are no members here are answered where they say they are reached.
+const MAX_GUESTS: usize = 4;
+/// At how many addresses a peer is sought that only it has named.
+const MAX_SAID_URLS: usize = 8;
 
 /// The senders to all peers, and the queues of what they have to send.
 pub(crate) struct Peers {
     gate: Arc<Gate>,
     inputs: mpsc::Sender<Input>,
     known: BTreeMap<NodeId, Peer>,
-    /// What peers say where they are reached, the newest last: they may know better, or be known to nobody else.
-    said: VecDeque<(NodeId, Vec<Url>)>,
+    /// The other members that are not removed, and where the cluster says they are reached.
+    members: BTreeMap<NodeId, Vec<Url>>,
+    /// Where members say they are reached: they may know better.
+    said: BTreeMap<NodeId, Vec<Url>>,
+    /// Who is heard though it is no member here, and where it says it is reached; the newest last.
+    guests: VecDeque<(NodeId, Vec<Url>)>,
     /// End with this.
     tasks: JoinSet<()>,
 }
@@ -39,7 +45,15 @@ struct Peer {
 
 impl Peers {
     pub(crate) fn new(gate: Arc<Gate>, inputs: mpsc::Sender<Input>) -> Peers {
-        Peers { gate, inputs, known: BTreeMap::new(), said: VecDeque::new(), tasks: JoinSet::new() }
+        Peers {
+            gate,
+            inputs,
+            known: BTreeMap::new(),
+            members: BTreeMap::new(),
+            said: BTreeMap::new(),
+            guests: VecDeque::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Puts a message into its queue, and gives it back if that is full, which consensus bears.
@@ -55,29 +69,63 @@ impl Peers {
         Some(refused)
     }
 
-    /// A peer has said where it is reached.
-    pub(crate) fn hear(&mut self, peer: NodeId, urls: Vec<Url>) {
-        self.said.retain(|(known, _)| *known != peer);
-        if self.said.len() == MAX_SAID {
-            self.said.pop_front();
+    /// Whether there is a way to a peer.
+    pub(crate) fn is_known(&self, peer: NodeId) -> bool {
+        self.known.contains_key(&peer)
+    }
+
+    /// A peer has said where it is reached. Whoever is no member is not sought because it says so.
+    pub(crate) fn hear(&mut self, peer: NodeId, urls: &[Url]) {
+        let urls = first_of(urls);
+        if self.members.contains_key(&peer) && self.said.get(&peer) != Some(&urls) {
+            self.said.insert(peer, urls);
+            self.seek();
         }
-        self.said.push_back((peer, urls));
+    }
+
+    /// A peer is heard though it is no member here, and wants an answer.
+    pub(crate) fn welcome(&mut self, peer: NodeId, urls: &[Url]) {
+        if self.members.contains_key(&peer) {
+            return self.hear(peer, urls);
+        }
+        self.guests.retain(|(known, _)| *known != peer);
+        if self.guests.len() == MAX_GUESTS {
+            self.guests.pop_front();
+        }
+        self.guests.push_back((peer, first_of(urls)));
+        self.seek();
     }
 
     /// Goes by what is known of the members now: some may have come, gone, or moved.
     pub(crate) fn update(&mut self, own_id: NodeId, roster: &Roster) {
-        let mut wanted: BTreeMap<NodeId, Vec<Url>> = BTreeMap::new();
-        for (&id, member) in &roster.members {
-            wanted.insert(id, member.peer_urls.iter().filter_map(|url| url.parse().ok()).collect());
-        }
-        for (id, urls) in &self.said {
+        let is_other = |id: &NodeId| *id != own_id && !roster.removed.contains(id);
+        let urls = |urls: &[String]| urls.iter().filter_map(|url| url.parse().ok()).collect();
+        let others = roster.members.iter().filter(|(id, _)| is_other(id));
+        self.members = others.map(|(&id, member)| (id, urls(&member.peer_urls))).collect();
+        let (members, guests) = std::mem::take(&mut self.guests)
+            .into_iter()
+            .filter(|(id, _)| is_other(id))
+            .partition(|(id, _)| self.members.contains_key(id));
+        self.guests = guests;
+        let members: VecDeque<_> = members;
+        self.said.extend(members);
+        self.said.retain(|id, _| self.members.contains_key(id));
+        self.seek();
+    }
+
+    /// Has a sender for everyone that is to be reached, and for nobody else.
+    fn seek(&mut self) {
+        let mut wanted = self.members.clone();
+        for (id, urls) in self.said.iter().chain(self.guests.iter().map(|(id, urls)| (id, urls))) {
             let known = wanted.entry(*id).or_default();
             let new: Vec<Url> = urls.iter().filter(|url| !known.contains(url)).cloned().collect();
             known.extend(new);
         }
-        wanted.retain(|id, urls| *id != own_id && !roster.removed.contains(id) && !urls.is_empty());
+        wanted.retain(|_, urls| !urls.is_empty());
         // Whose queues are dropped is still sent what is in them.
         self.known.retain(|id, _| wanted.contains_key(id));
+        // Those of peers that are gone have ended.
+        while self.tasks.try_join_next().is_some() {}
         for (id, urls) in wanted {
             let Some(peer) = self.known.get(&id) else {
                 let peer = self.start(id, urls);
@@ -105,4 +153,8 @@ impl Peers {
         };
         Peer { urgent: lane(Lane::Urgent), bulk: lane(Lane::Bulk), urls }
     }
+}
+
+fn first_of(urls: &[Url]) -> Vec<Url> {
+    urls.iter().take(MAX_SAID_URLS).cloned().collect()
 }

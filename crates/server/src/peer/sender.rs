@@ -20,6 +20,8 @@ use crate::gate::Gate;
 use crate::input::Input;
 use crate::url::Url;
 
+/// How long messages wait for a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(100);
 /// The first wait before a connection is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest.
@@ -45,7 +47,8 @@ impl Sender {
                 let urls = self.urls.borrow();
                 urls[attempt % urls.len()].clone()
             };
-            match introduce(self.peer, self.lane, &url, &self.gate, &self.inputs).await {
+            let Some(connected) = self.connect(&url).await else { return };
+            match connected {
                 Ok(stream) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %url, "connected");
                     (retry, complained) = (FIRST_RETRY, false);
@@ -66,6 +69,28 @@ impl Sender {
                 return;
             }
             retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Connects. What is to be sent meanwhile waits a moment; then it would be stale, and is given back. None if there will
+    /// be nothing to send.
+    async fn connect(&mut self, url: &Url) -> Option<io::Result<TcpStream>> {
+        let (gate, inputs) = (self.gate.clone(), self.inputs.clone());
+        let connecting = introduce(self.peer, self.lane, url, &gate, &inputs);
+        tokio::pin!(connecting);
+        if let Ok(connected) = tokio::time::timeout(CONNECT_PATIENCE, &mut connecting).await {
+            return Some(connected);
+        }
+        let mut messages = Vec::new();
+        loop {
+            tokio::select! {
+                connected = &mut connecting => return Some(connected),
+                is_more = self.messages.take(&mut messages) => {
+                    if !is_more || !self.give_back(&mut messages).await {
+                        return None;
+                    }
+                }
+            }
         }
     }
 
@@ -98,14 +123,23 @@ impl Sender {
             match tokio::time::timeout_at(until, self.messages.take(&mut messages)).await {
                 Err(_) => return true,
                 Ok(false) => return false,
-                Ok(true) => {}
-            }
-            for message in messages.drain(..) {
-                if is_missed(&message) && self.inputs.send(Input::NotSent { message }).await.is_err() {
-                    return false;
+                Ok(true) => {
+                    if !self.give_back(&mut messages).await {
+                        return false;
+                    }
                 }
             }
         }
+    }
+
+    /// Says of messages that they did not leave. Returns whether the member still runs.
+    async fn give_back(&self, messages: &mut Vec<PeerMessage>) -> bool {
+        for message in messages.drain(..) {
+            if is_missed(&message) && self.inputs.send(Input::NotSent { message }).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 
