@@ -15,7 +15,7 @@ use tenure_raft::{
     ChangeError, Configuration, Effect, Entry, EntryId, Event, Node, NodeId, Payload, Restored, RoleKind,
     Snapshot, Status, Time, TransferError,
 };
-use tenure_store::{Command, Store};
+use tenure_store::{Applied, Command, Store};
 
 use self::checkpoints::Loads;
 use self::members::Publication;
@@ -486,15 +486,17 @@ impl Replica {
                     "a committed command is known to every member: a newer version wrote this one, and this member \
                      needs that version too",
                 );
-                let applied = self.store.apply(index, &command);
                 if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
                     self.roster_version += 1;
                 }
-                if let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) {
-                    let raft_term = self.node.current_term().0;
-                    let (result, revision) = (applied.result, applied.revision);
-                    self.reply(request, Reply::Applied { result, revision, raft_term });
-                }
+                let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) else {
+                    // The member that was asked makes the answer, which may be many times as large as the state.
+                    let _ = self.store.apply_unheard(index, &command);
+                    return;
+                };
+                let raft_term = self.node.current_term().0;
+                let Applied { result, revision, changes: _ } = self.store.apply_lazily(index, &command);
+                self.reply(request, Reply::Applied { result, revision, raft_term });
             }
         }
     }

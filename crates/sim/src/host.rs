@@ -3,7 +3,7 @@
 
 use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
 use tenure_replica::{Job, LogJob, PeerMessage, Reply, RequestId};
-use tenure_store::Command;
+use tenure_store::{Command, Response};
 
 use crate::action::OperationId;
 use crate::coverage::Mark;
@@ -336,6 +336,8 @@ impl World {
         let operations = &mut self.judges.operations;
         let answer = match reply {
             Reply::Applied { result, revision, .. } => {
+                // As the server does before it answers.
+                let result = result.map(Response::settled);
                 operations.on_write_answered(operation, &result, revision)?
             }
             Reply::Read { state, .. } => {

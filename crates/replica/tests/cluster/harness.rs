@@ -243,7 +243,7 @@ impl Cluster {
         self.write(at, &Command::Compact { revision, physical: false })
     }
 
-    fn write(&mut self, at: u64, command: &Command) -> RequestId {
+    pub(crate) fn write(&mut self, at: u64, command: &Command) -> RequestId {
         let now = self.now;
         self.members.get_mut(&at).unwrap().replica.write(now, command)
     }
