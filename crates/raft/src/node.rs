@@ -181,8 +181,11 @@ impl Node {
         if envelope.message == Message::TimeoutNow && !self.knows(envelope.from) {
             return;
         }
-        // A leader that was paused must not act on a message before it has noticed that its time is over.
-        self.check_leadership();
+        // A leader that was paused must not act on a message before it has noticed that its time is over. But an
+        // answer counts when it has arrived, even if nobody looked at it in time.
+        if !envelope.message.is_answer_to_leader() {
+            self.check_leadership();
+        }
         if envelope.term < self.current_term() {
             self.answer_stale(&envelope);
             return;

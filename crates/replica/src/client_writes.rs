@@ -266,6 +266,11 @@ impl ClientWrites {
         self.attempts.get(&attempt).copied()
     }
 
+    /// Whether a client waits for the attempt.
+    pub(crate) fn awaits(&self, origin: Origin) -> bool {
+        origin.member == self.member && origin.boot == self.boot && self.request_of(origin.attempt).is_some()
+    }
+
     /// An entry was applied. Returns the request that waited for it, which is over. (M4: by its origin, so
     /// that no client gets another's answer.)
     pub(crate) fn on_applied(&mut self, now: Time, term: Term, origin: Option<Origin>) -> Option<RequestId> {

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod apply;
 mod checkpoint_worker;
 mod checkpointing;
 mod client_reads;
@@ -34,6 +35,7 @@ mod recovery;
 mod replica;
 mod segments;
 
+pub use apply::{ApplyDone, ApplyJob};
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
 pub use identity::{Identity, IdentityError};

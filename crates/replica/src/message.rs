@@ -144,6 +144,12 @@ impl PeerMessage {
         FRAME_BYTES + body_bytes
     }
 
+    /// Whether it answers what its receiver has sent as a leader: such a message shows who is alive, and is to be
+    /// heard before a leader concludes that nobody answers.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, PeerMessage::Raft(envelope) if envelope.message.is_answer_to_leader())
+    }
+
     /// Whether it may wait behind other large messages; the rest travels in a lane of its own.
     pub fn is_bulk(&self) -> bool {
         match self {

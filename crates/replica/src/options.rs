@@ -24,6 +24,8 @@ pub struct Options {
     pub max_requests: usize,
     /// The most bytes of forwarded writes in one message (one write may be larger).
     pub max_forward_bytes: usize,
+    /// A command that touches more keys than this is executed by a worker.
+    pub max_inline_keys: usize,
     /// The most bytes of entries in one write to the log (one entry may be larger).
     pub max_write_bytes: usize,
     /// A checkpoint is taken after this many entries…
@@ -64,6 +66,7 @@ impl Default for Options {
             max_learners: 1,
             max_requests: 1 << 16,
             max_forward_bytes: 1 << 20,
+            max_inline_keys: 256,
             max_write_bytes: 8 << 20,
             checkpoint_entries: 10_000,
             checkpoint_bytes: 64 << 20,

@@ -5,6 +5,7 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod applying;
 mod checkpoints;
 mod members;
 mod writes;
@@ -12,10 +13,10 @@ mod writes;
 use std::collections::VecDeque;
 
 use tenure_raft::{
-    ChangeError, Configuration, Effect, Entry, EntryId, Event, Node, NodeId, Payload, Restored, RoleKind,
-    Snapshot, Status, Time, TransferError,
+    ChangeError, Configuration, Effect, EntryId, Event, Node, NodeId, Restored, RoleKind, Snapshot, Status,
+    Time, TransferError,
 };
-use tenure_store::{Applied, Command, Store};
+use tenure_store::{Command, Store};
 
 use self::checkpoints::Loads;
 use self::members::Publication;
@@ -23,7 +24,6 @@ use self::members::Publication;
 use crate::checkpointing::Checkpointing;
 use crate::client_reads::ClientReads;
 use crate::client_writes::ClientWrites;
-use crate::command;
 use crate::forwards::Forwards;
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
@@ -46,6 +46,10 @@ pub struct Replica {
     checkpoint: Checkpointing,
     loads: Loads,
     install: Option<Install>,
+    /// A worker executes entries on a fork of the state.
+    is_applying: bool,
+    /// What the fork is to forget, too.
+    buried_through: i64,
     publication: Publication,
     roster_version: u64,
     next_request: u64,
@@ -111,6 +115,8 @@ impl Replica {
             checkpoint,
             loads: Loads::default(),
             install: None,
+            is_applying: false,
+            buried_through: 0,
             publication: Publication::default(),
             roster_version: 0,
             next_request: 1,
@@ -312,7 +318,7 @@ impl Replica {
         match done {
             CheckpointDone::Taken { last_included, base_revision, .. } => {
                 self.checkpoint.finish();
-                self.store.forget_buried(base_revision);
+                self.forget_buried(base_revision);
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
             }
@@ -429,7 +435,7 @@ impl Replica {
             Effect::Send(envelope) => {
                 self.jobs.push_back(Job::Send { to: envelope.to, message: PeerMessage::Raft(envelope) });
             }
-            Effect::Apply(entries) => self.apply(&entries),
+            Effect::Apply(entries) => self.apply(entries),
             Effect::ReadReady { read, index } => self.reads.on_ready(read, index),
             Effect::ReadFailed { read } => self.reads.on_failed(read),
             Effect::LoadEntries { to, first, last, max_bytes } => {
@@ -453,58 +459,6 @@ impl Replica {
                 self.jobs.push_back(Job::Event(event));
             }
         }
-    }
-
-    // ---- Applying -----------------------------------------------------------------------------------
-
-    fn apply(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            self.apply_entry(entry);
-            self.checkpoint.on_applied(entry.size_bytes());
-        }
-        if let Some(last) = entries.last() {
-            self.node.on_applied(self.now, last.id.index);
-        }
-    }
-
-    fn apply_entry(&mut self, entry: &Entry) {
-        let index = entry.id.index.0;
-        match &entry.payload {
-            Payload::Empty => {
-                self.store.apply_nothing(index);
-                let _ = self.writes.on_applied(self.now, entry.id.term, None);
-            }
-            Payload::Configuration(configuration) => {
-                self.store.apply_removal(index, &self.removed_by(entry.id.index, configuration));
-                self.roster_version += 1;
-                let _ = self.writes.on_applied(self.now, entry.id.term, None);
-            }
-            Payload::Command(bytes) => {
-                // The leader could decode it, or it would not be in the log. So this version is older than the
-                // leader's, and to go on would make this member's state differ from the others'.
-                let (origin, command) = command::decode(bytes).expect(
-                    "a committed command is known to every member: a newer version wrote this one, and this member \
-                     needs that version too",
-                );
-                if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
-                    self.roster_version += 1;
-                }
-                let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) else {
-                    // The member that was asked makes the answer, which may be many times as large as the state.
-                    let _ = self.store.apply_unheard(index, &command);
-                    return;
-                };
-                let raft_term = self.node.current_term().0;
-                let Applied { result, revision, changes: _ } = self.store.apply_lazily(index, &command);
-                self.reply(request, Reply::Applied { result, revision, raft_term });
-            }
-        }
-    }
-
-    /// Who is no member any more with the configuration at `index`. While it is joint, only learners have left.
-    fn removed_by(&self, index: tenure_raft::Index, configuration: &Configuration) -> Vec<u64> {
-        let before = self.node.log().configuration_at(index.previous()).members();
-        before.filter(|&id| !configuration.is_member(id)).map(NodeId::as_u64).collect()
     }
 
     // ---- Reads --------------------------------------------------------------------------------------

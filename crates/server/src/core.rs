@@ -1,28 +1,38 @@
-//! The one task that owns the [`Replica`]: everyone else sends it messages over a bounded queue.
+//! The one task that owns the [`Replica`]: everyone else sends it messages over bounded queues.
 //!
-//! It takes what has gathered in the queue, feeds it to the replica, and does the jobs that come of it:
+//! It takes what has gathered in the queues, feeds it to the replica, and does the jobs that come of it:
 //! what is for a disk goes to that disk's thread, what is for a peer into that peer's queue, what is for a
 //! client to whoever waits. It never waits for any of them. One turn is one batch: the writes that arrived
 //! together go into one append.
+//!
+//! Peers and disks come before clients, and of what peers say the answers come first: before a leader concludes that
+//! nobody answers it has looked at every answer that has arrived. It shares its thread with the connections to the
+//! peers, and with nothing that clients ask for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenure_raft::{NodeId, Time};
-use tenure_replica::{CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
-use tenure_store::Member;
+use tenure_replica::{ApplyJob, CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
+use tenure_store::{Garbage, Member};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
 use crate::gate::{FAREWELL, Gate};
-use crate::input::{Input, Stop};
+use crate::input::{Asked, Input, Stop};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::roster::Roster;
 use crate::workers::Worker;
 
-/// How many inputs one turn takes.
-const MAX_TURN_INPUTS: usize = 1024;
+/// How many inputs one turn takes, and how many requests.
+const MAX_TURN: usize = 1024;
+/// Whoever wakes so much too late has been stopped, or its machine is overloaded: what has arrived meanwhile may still
+/// wait in the sockets.
+const LATE_US: u64 = 50_000;
+/// So long their readers may take.
+const READERS_TIME: Duration = Duration::from_millis(2);
 
 /// What everyone may know of the member at any time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +48,11 @@ pub(crate) struct Leadership {
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) requests: mpsc::Receiver<Asked>,
     pub(crate) log: Worker<LogJob>,
     pub(crate) checkpoints: Worker<CheckpointJob>,
+    pub(crate) apply: Worker<ApplyJob>,
+    pub(crate) garbage: Worker<Garbage>,
     pub(crate) inputs_of_core: mpsc::Sender<Input>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) peers: Peers,
@@ -76,61 +89,95 @@ pub(crate) async fn run(
         roster_version: None,
         is_leaving: false,
     };
-    let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
+    let mut turn = Turn::default();
     loop {
         core.do_jobs();
         let deadline = core.replica.next_deadline();
-        core.await_inputs(deadline, &mut inputs).await;
+        core.await_turn(deadline, &mut turn).await;
         let now = core.surroundings.clock.now();
-        if deadline <= now {
-            core.replica.on_time(now);
-        }
-        for input in inputs.drain(..) {
+        turn.inputs.iter_mut().for_each(|input| core.take_answers(now, input));
+        for input in turn.inputs.drain(..) {
             match input {
                 Input::Stop => return Ok(()),
                 Input::Fatal(why) => return Err(why),
                 input => core.on_input(now, input),
             }
         }
+        if deadline <= now {
+            core.replica.on_time(now);
+        }
+        for request in turn.requests.drain(..) {
+            core.on_request(now, request);
+        }
     }
 }
 
+/// What one turn takes.
+#[derive(Default)]
+struct Turn {
+    inputs: Vec<Input>,
+    requests: Vec<Asked>,
+}
+
 impl Core {
-    /// Waits for inputs, until `deadline` at the latest, and takes all that are there.
-    async fn await_inputs(&mut self, deadline: Time, inputs: &mut Vec<Input>) {
-        let receiver = &mut self.surroundings.inputs;
-        let Some(instant) = self.surroundings.clock.instant(deadline) else {
-            receiver.recv_many(inputs, MAX_TURN_INPUTS).await;
-            return;
-        };
+    /// Waits for something to do, until `deadline` at the latest, and takes what is there.
+    async fn await_turn(&mut self, deadline: Time, turn: &mut Turn) {
+        let Core { surroundings: Surroundings { inputs, requests, clock, .. }, alarm, .. } = self;
+        let instant = clock.instant(deadline);
         tokio::select! {
             biased;
-            _ = receiver.recv_many(inputs, MAX_TURN_INPUTS) => {}
-            () = self.alarm.ring(instant) => {}
+            _ = inputs.recv_many(&mut turn.inputs, MAX_TURN) => {}
+            _ = requests.recv_many(&mut turn.requests, MAX_TURN) => {}
+            () = alarm.ring(instant) => {}
+        }
+        if clock.now().since_us(deadline) > LATE_US {
+            tokio::time::sleep(READERS_TIME).await;
+        }
+        // Those that came while others were waited for.
+        while turn.inputs.len() < MAX_TURN
+            && let Ok(input) = inputs.try_recv()
+        {
+            turn.inputs.push(input);
+        }
+    }
+
+    /// Hears the answers among a peer's messages.
+    fn take_answers(&mut self, now: Time, input: &mut Input) {
+        let Input::Peer { from, messages, .. } = input else { return };
+        let from = *from;
+        if self.surroundings.peers.is_known(from) {
+            for message in messages.extract_if(.., |message| message.is_answer()) {
+                self.replica.on_peer(now, from, message);
+            }
+        }
+    }
+
+    fn on_request(&mut self, now: Time, request: Asked) {
+        match request {
+            Asked::Write { command, reply } => {
+                let request = self.replica.write(now, &command);
+                self.replies.insert(request, reply);
+            }
+            Asked::Read { reply } => {
+                let request = self.replica.read(now);
+                self.replies.insert(request, reply);
+            }
+            // Whoever asked may be gone; then nobody minds.
+            Asked::State { reply } => {
+                let _ = reply.send((self.replica.state(), self.replica.status()));
+            }
+            Asked::Transfer { target, reply } => {
+                let _ = reply.send(self.replica.transfer_leadership(now, target));
+            }
+            Asked::ChangeMembers { change, force, reply } => {
+                let request = self.replica.change_members(now, change, force);
+                self.replies.insert(request, reply);
+            }
         }
     }
 
     fn on_input(&mut self, now: Time, input: Input) {
         match input {
-            Input::Write { command, reply } => {
-                let request = self.replica.write(now, &command);
-                self.replies.insert(request, reply);
-            }
-            Input::Read { reply } => {
-                let request = self.replica.read(now);
-                self.replies.insert(request, reply);
-            }
-            // Whoever asked may be gone; then nobody minds.
-            Input::State { reply } => {
-                let _ = reply.send((self.replica.state(), self.replica.status()));
-            }
-            Input::Transfer { target, reply } => {
-                let _ = reply.send(self.replica.transfer_leadership(now, target));
-            }
-            Input::ChangeMembers { change, force, reply } => {
-                let request = self.replica.change_members(now, change, force);
-                self.replies.insert(request, reply);
-            }
             Input::Heard { peer, urls } => self.surroundings.peers.hear(peer, &urls),
             Input::Peer { from, urls, messages } => {
                 for message in messages {
@@ -146,6 +193,7 @@ impl Core {
             Input::NotSent { message } => self.replica.on_not_sent(now, message),
             Input::LogDone(done) => self.replica.on_log_done(now, done),
             Input::CheckpointDone(done) => self.replica.on_checkpoint_done(now, done),
+            Input::ApplyDone(done) => self.replica.on_apply_done(now, done),
             Input::Fatal(_) | Input::Stop => {}
         }
     }
@@ -161,6 +209,8 @@ impl Core {
                 }
                 Job::Log(job) => self.surroundings.log.give(job),
                 Job::Checkpoint(job) => self.surroundings.checkpoints.give(job),
+                Job::Apply(job) => self.surroundings.apply.give(job),
+                Job::Discard(garbage) => self.surroundings.garbage.give(garbage),
                 Job::Reply { request, reply } => {
                     if let Some(waiting) = self.replies.remove(&request) {
                         self.surroundings.metrics.on_reply(&reply);

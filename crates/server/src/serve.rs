@@ -20,6 +20,7 @@ use tenure_replica::{RecoveryError, Started};
 use tenure_store::{Limits, Member};
 use tenure_wal::WalError;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
@@ -28,7 +29,7 @@ use crate::cluster::{ClusterService, first_members, own_member};
 use crate::config::{Config, ConfigError};
 use crate::core::{self, Leadership, Surroundings};
 use crate::handle::{Handle, Shared};
-use crate::input::{Input, MAX_WAITING_INPUTS, Stop};
+use crate::input::{Input, MAX_WAITING, Stop};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
@@ -133,6 +134,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 /// A member that runs: its core, and what has to be told or awaited when it stops.
 struct Running {
     core: JoinHandle<Result<(), Stop>>,
+    /// Where it runs, with the connections to the peers.
+    core_runtime: Runtime,
     inputs: mpsc::Sender<Input>,
     handle: Handle,
     leadership: watch::Receiver<Leadership>,
@@ -155,7 +158,8 @@ impl Running {
         let Opened { started, gate, pins, member_disk_id } = opened;
         let Started { replica, log, checkpoints, .. } = started;
         let identity = *replica.identity();
-        let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
+        let (inputs, queue) = mpsc::channel(MAX_WAITING);
+        let (requests, requested) = mpsc::channel(MAX_WAITING);
         let metrics = Metrics::new(API_VERSION);
         let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
         let (ends, ended) = mpsc::unbounded_channel();
@@ -163,11 +167,14 @@ impl Running {
             workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
         let checkpoints =
             workers::start_checkpoints(checkpoints, inputs.clone(), ends.clone()).map_err(thread_error)?;
+        let apply = workers::start_apply(inputs.clone(), ends.clone()).map_err(thread_error)?;
+        let garbage = workers::start_garbage(ends.clone()).map_err(thread_error)?;
         workers::start_pins(pins, ends).map_err(thread_error)?;
+        let core_runtime = core_runtime().map_err(thread_error)?;
         let peers = Peers::new(gate.clone(), inputs.clone());
         let mut tasks = JoinSet::new();
         for listener in peer_listeners {
-            tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
+            tasks.spawn_on(peer::accept(listener, gate.clone(), inputs.clone()), core_runtime.handle());
         }
         let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
         let (leadership, leadership_seen) = watch::channel(first);
@@ -182,9 +189,12 @@ impl Running {
         let surroundings = Surroundings {
             clock,
             inputs: queue,
+            requests: requested,
             inputs_of_core: inputs.clone(),
             log,
             checkpoints,
+            apply,
+            garbage,
             gate,
             peers,
             first_members,
@@ -193,8 +203,9 @@ impl Running {
         };
         let member = own_member(config, identity.member_id, member_disk_id);
         Ok(Running {
-            core: tokio::spawn(core::run(replica, member, surroundings)),
-            handle: Handle::new(Arc::new(shared), inputs.clone()),
+            core: core_runtime.spawn(core::run(replica, member, surroundings)),
+            core_runtime,
+            handle: Handle::new(Arc::new(shared), requests),
             inputs,
             leadership: leadership_seen,
             ended,
@@ -254,6 +265,7 @@ impl Running {
                 tracing::warn!("the disk does not answer: stopping without closing the log");
             }
         }
+        self.core_runtime.shutdown_background();
         end.and(threads.map_err(Stop::Failed))
     }
 
@@ -273,6 +285,12 @@ fn why_stopped(stop: Stop, config: &Config) -> ServeError {
         Stop::Removed => ServeError::Removed { data_dir: config.data_dir.clone() },
         Stop::Failed(why) => ServeError::Stopped(why),
     }
+}
+
+/// A thread for the core and its peers alone, on any number of cores: nothing that clients ask for may hold up a
+/// heartbeat.
+fn core_runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("core").enable_all().build()
 }
 
 /// How the core's task ended.

@@ -8,7 +8,8 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Instant;
 
-use tenure_replica::{CheckpointJob, CheckpointWorker, LogJob, LogWorker};
+use tenure_replica::{ApplyJob, CheckpointJob, CheckpointWorker, LogJob, LogWorker};
+use tenure_store::Garbage;
 use tenure_wal::{RealDisk, WalError};
 use tokio::sync::mpsc;
 
@@ -106,6 +107,35 @@ pub(crate) fn start_checkpoints(
 /// Starts the thread of the pins, which ends with the gate.
 pub(crate) fn start_pins(keeper: PinKeeper, ends: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
     spawn("pins", ends, move || keeper.run())
+}
+
+/// Starts the thread that executes entries that take long.
+pub(crate) fn start_apply(
+    inputs: mpsc::Sender<Input>,
+    ends: mpsc::UnboundedSender<Ended>,
+) -> io::Result<Worker<ApplyJob>> {
+    let (jobs, queue) = channel::<ApplyJob>();
+    let run = move || {
+        for job in queue {
+            if inputs.blocking_send(Input::ApplyDone(job.run())).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    spawn("apply", ends, run)?;
+    Ok(Worker { jobs })
+}
+
+/// Starts the thread that frees what takes long to free.
+pub(crate) fn start_garbage(ends: mpsc::UnboundedSender<Ended>) -> io::Result<Worker<Garbage>> {
+    let (jobs, queue) = channel::<Garbage>();
+    let run = move || {
+        queue.into_iter().for_each(drop);
+        Ok(())
+    };
+    spawn("garbage", ends, run)?;
+    Ok(Worker { jobs })
 }
 
 /// Does `work` on a thread of its own, and reports how it ended.

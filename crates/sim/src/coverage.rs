@@ -81,9 +81,11 @@ pub enum Mark {
     LaneFull,
     /// A leader said that it lacks what was passed on to it.
     ForwardLacked,
+    /// A worker executed what takes long, while its member went on.
+    AppliedBeside,
 }
 
-const MARKS: [Mark; 37] = [
+const MARKS: [Mark; 38] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -121,6 +123,7 @@ const MARKS: [Mark; 37] = [
     Mark::Unknown,
     Mark::LaneFull,
     Mark::ForwardLacked,
+    Mark::AppliedBeside,
 ];
 
 /// How often each mark was reached.

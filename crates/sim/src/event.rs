@@ -55,6 +55,8 @@ pub(crate) enum Input {
     LogDone,
     /// The job of the checkpoints is done.
     CheckpointDone,
+    /// Entries have been executed by their worker.
+    ApplyDone,
     /// A connection broke, or seems to have.
     Unreachable(NodeId),
 }

@@ -50,6 +50,10 @@ impl World {
                 let done = process.checkpoint_running.take().expect("a job was running");
                 process.replica.on_checkpoint_done(now, done);
             }
+            Input::ApplyDone => {
+                let done = process.apply_running.take().expect("a job was running");
+                process.replica.on_apply_done(now, done);
+            }
             Input::Unreachable(peer) => {
                 process.replica.on_unreachable(now, peer);
                 self.give_back(member, number_of(peer));
@@ -204,6 +208,11 @@ impl World {
                 self.process(member).checkpoint_jobs.push_back(job);
                 Ok(())
             }
+            Job::Apply(job) => {
+                self.begin_to_apply(member, job);
+                Ok(())
+            }
+            Job::Discard(_) => Ok(()),
             Job::Reply { request, reply } => self.on_reply(member, request, reply),
             Job::Event(event) => {
                 self.process(member).note(&event);

@@ -14,8 +14,8 @@ use tenure_raft::{
 };
 use tenure_replica::record::from_record;
 use tenure_replica::{
-    Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker, RecoveryError,
-    Replica, RequestId, Start, Started, identity,
+    ApplyDone, Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker,
+    RecoveryError, Replica, RequestId, Start, Started, identity,
 };
 use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
@@ -170,6 +170,8 @@ pub(crate) struct Process {
     pub(crate) checkpoints: CheckpointWorker<MemoryDisk>,
     pub(crate) checkpoint_jobs: VecDeque<CheckpointJob>,
     pub(crate) checkpoint_running: Option<CheckpointDone>,
+    /// What the worker that executes entries has come to.
+    pub(crate) apply_running: Option<ApplyDone>,
     /// Who waits for which answer.
     pub(crate) requests: BTreeMap<RequestId, Asker>,
     /// The changes of the members that it was asked for.
@@ -236,6 +238,7 @@ impl Process {
     pub(crate) fn is_busy(&self) -> bool {
         self.log_running.is_some()
             || self.checkpoint_running.is_some()
+            || self.apply_running.is_some()
             || !self.log_jobs.is_empty()
             || !self.checkpoint_jobs.is_empty()
     }
@@ -336,6 +339,7 @@ impl Member {
             checkpoints,
             checkpoint_jobs: VecDeque::new(),
             checkpoint_running: None,
+            apply_running: None,
             requests: BTreeMap::new(),
             changes: BTreeMap::new(),
             heard_leader_at: None,

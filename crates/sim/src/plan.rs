@@ -29,6 +29,8 @@ pub struct Plan {
     pub disks: DiskPlan,
     /// What breaks.
     pub faults: FaultPlan,
+    /// The mean time of executing what touches many keys.
+    pub mean_apply_us: u64,
     /// A member handles what arrived within this time together, as a busy thread does.
     pub max_batching_us: u64,
     /// The most that a clock runs fast or slow.

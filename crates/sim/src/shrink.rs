@@ -77,6 +77,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("stall-ppm", |plan, ppm| plan.disks.stall_ppm = ppm as u32),
     ("misread-ppm", |plan, ppm| plan.disks.misread_ppm = ppm as u32),
     ("batching-us", |plan, us| plan.max_batching_us = us),
+    ("apply-us", |plan, us| plan.mean_apply_us = us),
     ("clock-drift-ppm", |plan, ppm| plan.max_clock_drift_ppm = ppm.min(500_000)),
     ("spares", |plan, spares| plan.spares = spares.min(MAX_MACHINES) as usize),
     ("members", |plan, members| plan.members = members.clamp(1, MAX_MACHINES) as usize),
@@ -181,7 +182,7 @@ fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 13] {
 }
 
 /// Of what else there is how much in a plan.
-fn amounts(plan: &Plan) -> [(&'static str, u64); 11] {
+fn amounts(plan: &Plan) -> [(&'static str, u64); 12] {
     [
         ("ambush-ppm", u64::from(plan.faults.ambush_ppm)),
         ("mid-job-ppm", u64::from(plan.faults.mid_job_ppm)),
@@ -192,6 +193,7 @@ fn amounts(plan: &Plan) -> [(&'static str, u64); 11] {
         ("stall-ppm", u64::from(plan.disks.stall_ppm)),
         ("misread-ppm", u64::from(plan.disks.misread_ppm)),
         ("batching-us", plan.max_batching_us),
+        ("apply-us", plan.mean_apply_us),
         ("clock-drift-ppm", plan.max_clock_drift_ppm),
         ("spares", plan.spares as u64),
     ]

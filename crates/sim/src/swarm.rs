@@ -65,6 +65,7 @@ impl Plan {
             network,
             disks,
             faults,
+            mean_apply_us: random.pick(&[0, 1_000, election_timeout_us / 4, 2 * election_timeout_us]),
             max_batching_us: random.pick(&[0, 0, 0, 50, 500]),
             max_clock_drift_ppm: random.pick(&[0, 200, 50_000]),
             other_catch_up_entries: random.pick(&[replica.catch_up_entries, 1_000]),
@@ -112,6 +113,7 @@ impl Plan {
             ..FaultPlan::default()
         };
         plan.max_batching_us = 0;
+        plan.mean_apply_us = 1_000;
         plan.log.segment_bytes = 64 << 10;
         plan
     }
@@ -123,6 +125,9 @@ impl Plan {
         plan.members = random.pick(&[1, 2, 3, 5]);
         plan.network = quiet_network();
         plan.network.bandwidth_bytes_per_s = random.pick(&[100_000, 100_000_000]);
+        // Three heartbeats at the longest. Clients wait for two executions.
+        plan.mean_apply_us = random.pick(&[0, plan.replica.raft.election_timeout_us / 10]);
+        plan.replica.max_inline_keys = random.pick(&[0, 256]);
         plan.faults = FaultPlan { transfer_us: random.pick(&[None, Some(RARE_US)]), ..FaultPlan::default() };
         plan.max_clock_drift_ppm = 0;
         plan
@@ -312,6 +317,7 @@ fn replica_options(
         max_learners: 1,
         max_requests: random.pick(&[4, 1 << 16]),
         max_forward_bytes: random.pick(&[1, 200, 1 << 20]),
+        max_inline_keys: random.pick(&[0, 1, 256]),
         max_write_bytes: random.pick(&[1, 300, 8 << 20]),
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),

@@ -1,7 +1,7 @@
 //! The workers of a member, log and checkpoints: each does one job at a time, which takes its time.
 
 use bytes::Bytes;
-use tenure_replica::{CheckpointDone, CheckpointJob, LogJob, RecoveryError};
+use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, LogJob, RecoveryError};
 
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// How many times as long as the mean a sync takes at the most.
 const LONGEST_SYNC: u64 = 3;
+/// How many times as long as the mean an execution takes at the most.
+const LONGEST_APPLY: u64 = 3;
 /// A job of a worker that needs no disk takes no longer than this.
 const MAX_CPU_US: u64 = 50;
 /// The next segment of a log is prepared in pieces of this size.
@@ -82,6 +84,23 @@ impl World {
             return self.on_disk_failed(member, &RecoveryError::Log(error));
         }
         self.wake(member)
+    }
+
+    // ---- The worker that executes entries ------------------------------------------------------------
+
+    /// What takes long takes as long as the plan says, and the member goes on meanwhile.
+    pub(crate) fn begin_to_apply(&mut self, member: usize, job: ApplyJob) {
+        self.coverage.reach(Mark::AppliedBeside);
+        let takes_us =
+            self.random.exponential(self.plan.mean_apply_us).min(LONGEST_APPLY * self.plan.mean_apply_us);
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return };
+        assert!(process.apply_running.is_none(), "one batch at a time is executed");
+        process.apply_running = Some(job.run());
+        let (id, start) = (it.id, it.start);
+        let facts = [58, member as u64, takes_us];
+        self.trace.line(self.now_us, Detail::Full, facts, format_args!("{id} executes, for {takes_us} us"));
+        self.add_in(takes_us, Event::To { member, start, input: Input::ApplyDone });
     }
 
     // ---- The checkpoints' worker --------------------------------------------------------------------

@@ -47,6 +47,7 @@ pub mod checkpoint;
 mod codec;
 mod garbage;
 mod hash_kv;
+mod weight;
 mod wire;
 
 pub use check::{Limits, MAX_TXN_DEPTH, check, check_delete_range, check_put, check_range, check_txn};

@@ -5,6 +5,7 @@ use crate::invariants;
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::txn::{MAX_COMPARED_KEYS, Plan};
+use crate::weight;
 use crate::write::{Answers, Writer, check_put};
 use crate::{
     Applied, Command, Limits, Member, PutRequest, Rejection, Response, StateHash, TxnRequest, Unheard, check,
@@ -150,6 +151,22 @@ impl Store {
         let response = plan.execute(&mut writer);
         *changes = writer.finish();
         Ok(Response::Txn(response))
+    }
+
+    /// Another store of the same state, which goes on by itself; costs a few counters.
+    #[must_use]
+    pub fn fork(&self) -> Store {
+        Self::from_state(self.state.clone())
+    }
+
+    /// Gives up the whole state. Whoever has the garbage drops it where nobody waits.
+    pub fn into_garbage(self) -> Garbage {
+        Garbage::new(self.state)
+    }
+
+    /// Whether to apply the command means to look at more than `keys` keys, or to forget more changes than that.
+    pub fn is_heavy(&self, command: &Command, keys: usize) -> bool {
+        weight::is_heavy(&self.state, command, keys)
     }
 
     /// What the last entry has left to be freed, if that is much: a compaction leaves some hundred megabytes. Whoever

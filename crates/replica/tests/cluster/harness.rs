@@ -95,7 +95,8 @@ impl Member {
             Job::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "one reply a request");
             }
-            Job::Event(_) => {}
+            Job::Apply(job) => self.replica.on_apply_done(now, job.run()),
+            Job::Event(_) | Job::Discard(_) => {}
         }
         None
     }
