@@ -218,6 +218,10 @@ impl World {
         self.judges.on_send(from, to, &message)?;
         self.look_at_sent(member, to, &message)?;
         let receiver = number_of(to);
+        if receiver >= self.members.len() {
+            // A stranger was heard, and is answered.
+            return Ok(());
+        }
         let fate = self.network.send(self.now_us, member, receiver, &message);
         let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
         let known_down = !is_there && self.network.is_noticed();
