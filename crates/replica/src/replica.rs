@@ -216,7 +216,8 @@ impl Replica {
     fn is_invited(&self, from: NodeId) -> bool {
         let told = self.first_members();
         let is_told = told.iter().any(|member| member.id == from.as_u64());
-        self.node.configuration().is_empty() && (told.is_empty() || is_told)
+        let is_waiting = self.node.configuration().is_empty() && self.node.leader_id().is_none();
+        is_waiting && (told.is_empty() || is_told)
     }
 
     /// The connection to a peer broke.

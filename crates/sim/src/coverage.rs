@@ -67,6 +67,10 @@ pub enum Mark {
     ReadAnswered,
     /// A leader was asked for a read index while it handed over.
     ReadDuringTransfer,
+    /// A stranger was not heard.
+    StrangerIgnored,
+    /// A stranger was heard, as a member may have to where there has been no leader for long.
+    StrangerHeard,
     /// The network was cut and mended many times in a row.
     Flapped,
     /// A write was passed on to the leader.
@@ -85,7 +89,7 @@ pub enum Mark {
     AppliedBeside,
 }
 
-const MARKS: [Mark; 38] = [
+const MARKS: [Mark; 40] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -116,6 +120,8 @@ const MARKS: [Mark; 38] = [
     Mark::QuorumKept,
     Mark::ReadAnswered,
     Mark::ReadDuringTransfer,
+    Mark::StrangerIgnored,
+    Mark::StrangerHeard,
     Mark::Flapped,
     Mark::Forwarded,
     Mark::ForwardRefused,

@@ -229,6 +229,10 @@ impl World {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
         self.look_at_sent(member, to, &message)?;
+        if number_of(to) >= self.members.len() {
+            // A stranger was heard, and is answered.
+            return Ok(());
+        }
         let way = Way { from: member, to: number_of(to), is_bulk: message.is_bulk() };
         let is_there = self.members[way.to].process.is_some() && self.members[way.to].id == to;
         let shown = Shown { from, to, message: &message };

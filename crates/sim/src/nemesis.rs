@@ -27,10 +27,11 @@ pub(crate) enum FaultKind {
     MemberChange,
     DiskLoss,
     Rot,
+    Stranger,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 13] = [
+    pub(crate) const ALL: [FaultKind; 14] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -44,6 +45,7 @@ impl FaultKind {
         FaultKind::MemberChange,
         FaultKind::DiskLoss,
         FaultKind::Rot,
+        FaultKind::Stranger,
     ];
 
     fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
@@ -61,6 +63,7 @@ impl FaultKind {
             FaultKind::MemberChange => plan.member_change_us,
             FaultKind::DiskLoss => plan.disk_loss_us,
             FaultKind::Rot => plan.rot_us,
+            FaultKind::Stranger => plan.stranger_us,
         }
     }
 }

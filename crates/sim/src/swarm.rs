@@ -39,7 +39,8 @@ impl Plan {
         let mut replica = replica_options(&mut random, election_timeout_us, heartbeat_interval_us);
         let network = network_plan(&mut random, heartbeat_interval_us);
         let disks = disk_plan(&mut random, election_timeout_us);
-        let faults = fault_plan(&mut random, election_timeout_us);
+        let mut faults = fault_plan(&mut random, election_timeout_us);
+        faults.stranger_us = stranger_rate(seed, election_timeout_us);
         let faults_us = random.between(10, 60) * SECOND_US;
         let spares = if faults.member_change_us.is_some() { random.between(0, 3) as usize } else { 0 };
         let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
@@ -171,6 +172,7 @@ impl FaultPlan {
             self.member_change_us,
             self.disk_loss_us,
             self.rot_us,
+            self.stranger_us,
         ];
         let is_rare = self.transfer_us.is_none_or(|interval_us| interval_us >= RARE_US);
         kinds.iter().all(Option::is_none) && is_rare && self.ambush_ppm == 0
@@ -265,9 +267,16 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         asks_any_member,
         disk_loss_us: rate(random, never_lost_ppm, 10 * timeout_us, 60 * timeout_us),
         rot_us: rate(random, never_lost_ppm, 4 * timeout_us, 60 * timeout_us),
+        stranger_us: None,
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }
+}
+
+/// Drawn apart, so that the seeds of before are what they were where no stranger comes.
+fn stranger_rate(seed: u64, election_timeout_us: u64) -> Option<u64> {
+    let mut random = Random::new(!seed).split();
+    rate(&mut random, 700_000, election_timeout_us / 8, 4 * election_timeout_us)
 }
 
 fn client_plan(random: &mut Random, request_timeout_us: u64, faults_us: u64) -> ClientPlan {

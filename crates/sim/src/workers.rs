@@ -91,8 +91,11 @@ impl World {
     /// What takes long takes as long as the plan says, and the member goes on meanwhile.
     pub(crate) fn begin_to_apply(&mut self, member: usize, job: ApplyJob) {
         self.coverage.reach(Mark::AppliedBeside);
+        let mean_us = self.plan.mean_apply_us;
+        // Most are short: all of them long would only be a slow cluster.
+        let is_long = self.random.chance(CERTAIN_PPM / 16);
         let takes_us =
-            self.random.exponential(self.plan.mean_apply_us).min(LONGEST_APPLY * self.plan.mean_apply_us);
+            if is_long { self.random.exponential(mean_us).min(LONGEST_APPLY * mean_us) } else { MAX_CPU_US };
         let it = &mut self.members[member];
         let Some(process) = &mut it.process else { return };
         assert!(process.apply_running.is_none(), "one batch at a time is executed");

@@ -314,6 +314,7 @@ impl World {
             }
             FaultKind::DiskLoss => self.lose_disk(leader),
             FaultKind::Rot => return self.rot(leader),
+            FaultKind::Stranger => return self.speak_as_stranger(leader),
             FaultKind::ClockChange => {
                 let member = self.nemesis.victim(leader);
                 let (rate_ppm, jump_us) = self.nemesis.clock_change();
