@@ -77,6 +77,7 @@ impl Store {
             Command::DeleteRange(request) => {
                 let mut writer = Writer::new(&mut self.state, answers);
                 let response = writer.delete_range(request);
+                self.garbage = writer.take_garbage();
                 changes = writer.finish();
                 Ok(Response::DeleteRange(response))
             }
@@ -84,7 +85,7 @@ impl Store {
             Command::Compact { revision, physical: _ } => {
                 let before = self.state.clone();
                 let result = self.state.compact(*revision).map(|()| Response::Compact);
-                self.garbage = Some(Garbage::new(before));
+                self.garbage = Some(Garbage::new(vec![Box::new(before)]));
                 result
             }
             Command::PublishMember(member) => {
@@ -135,6 +136,7 @@ impl Store {
         let plan = Plan::new(&self.state, request, &mut left)?;
         let mut writer = Writer::new(&mut self.state, answers);
         let response = plan.execute(&mut writer);
+        self.garbage = writer.take_garbage();
         *changes = writer.finish();
         Ok(Response::Txn(response))
     }
