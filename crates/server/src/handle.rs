@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
 use crate::core::{Input, Leadership};
+use crate::heavy::Heavy;
 use crate::metrics::Metrics;
 
 /// What every service needs. Cheap to clone.
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) heavy: Arc<Heavy>,
 }
 
 /// A write that was executed.
