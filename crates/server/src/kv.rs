@@ -72,13 +72,8 @@ impl Kv for KvService {
         if let Some(selection) = state.select_within(&request, AT_ONCE).map_err(ApiError::from)? {
             return Ok(Response::new(responder.selection(selection)));
         }
-        let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
-        let pieces = self.handle.shared.heavy.run(move || {
-            let (_read, selection) = (read, state.select(&request).map_err(ApiError::from)?);
-            Pieces::range(responder, selection).map_err(too_long)
-        });
-        let pieces = pieces.await.map_err(|_| ApiError::Stopped)??;
-        Ok(Large::new(&self.handle.shared.heavy, pieces, answer).respond())
+        // In a box: there are many of the small ones at a time, and they need not have room for this.
+        Box::pin(self.range_at_length(request, is_serializable, state, responder)).await
     }
 
     type RangeStreamStream = ChunkStream;
@@ -132,7 +127,7 @@ impl Kv for KvService {
         if response.size_bytes() <= AT_ONCE.bytes {
             return Ok(Response::new(header.responder.delete_range(response)));
         }
-        self.answer_at_length(move || Pieces::delete_range(header.responder, response)).await
+        Box::pin(self.answer_at_length(move || Pieces::delete_range(header.responder, response))).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
@@ -148,7 +143,7 @@ impl Kv for KvService {
         if response.size_bytes() <= AT_ONCE.bytes {
             return Ok(Response::new(header.responder.txn(response)));
         }
-        self.answer_at_length(move || Pieces::txn(header.responder, response)).await
+        Box::pin(self.answer_at_length(move || Pieces::txn(header.responder, response))).await
     }
 
     async fn compact(
@@ -171,15 +166,45 @@ impl KvService {
         if let Some(response) = response.filter(|response| response.size_bytes() <= AT_ONCE.bytes) {
             return Ok(Response::new(responder.txn(response)));
         }
+        Box::pin(self.read_txn_at_length(request, state, responder)).await
+    }
+
+    /// A range that takes much.
+    async fn range_at_length(
+        &self,
+        request: RangeRequest,
+        is_serializable: bool,
+        state: Snapshot,
+        responder: Responder,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let heavy = &self.handle.shared.heavy;
         let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
-        let pieces = self.handle.shared.heavy.run(move || {
+        let pieces = heavy.run(move || {
+            let (_read, selection) = (read, state.select(&request).map_err(ApiError::from)?);
+            Pieces::range(responder, selection).map_err(too_long)
+        });
+        let pieces = pieces.await.map_err(|_| ApiError::Stopped)??;
+        Ok(Large::new(heavy, pieces, answer).respond())
+    }
+
+    /// A transaction that reads, and compares or shows much.
+    async fn read_txn_at_length(
+        &self,
+        request: TxnRequest,
+        state: Snapshot,
+        responder: Responder,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let heavy = &self.handle.shared.heavy;
+        let is_serializable = request.is_serializable();
+        let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
+        let pieces = heavy.run(move || {
             let (_read, response) =
                 (read, state.read_txn_lazily(&request, usize::MAX).map_err(ApiError::from)?);
             let response = response.expect("without a limit nothing is given up");
             Pieces::txn(responder, response).map_err(too_long)
         });
         let pieces = pieces.await.map_err(|_| ApiError::Stopped)??;
-        Ok(Large::new(&self.handle.shared.heavy, pieces, answer).respond())
+        Ok(Large::new(heavy, pieces, answer).respond())
     }
 
     /// Waits for the turns to read much and to send a large answer. Whoever waits holds nothing: the state is asked for

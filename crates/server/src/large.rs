@@ -270,7 +270,7 @@ mod tests {
         assert!(data[5..] == message, "the same bytes as in one piece");
         assert!(frames > 5);
         assert_eq!(
-            trailers.expect("an end").get("grpc-status").map(|status| status.as_bytes()),
+            trailers.expect("an end").get("grpc-status").map(axum::http::HeaderValue::as_bytes),
             Some(&b"0"[..])
         );
         assert!(body.is_end_stream());

@@ -17,6 +17,6 @@ impl Garbage {
 
 impl fmt::Debug for Garbage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Garbage")
+        f.debug_struct("Garbage").finish_non_exhaustive()
     }
 }

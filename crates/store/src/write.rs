@@ -1,6 +1,7 @@
 //! Writing under one new revision.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -38,7 +39,7 @@ pub(crate) struct Writer<'a> {
     /// What is left of [`SMALL`].
     small: Budget,
     /// The state as it is, if somebody has kept it already.
-    kept: Option<State>,
+    kept: Option<Arc<State>>,
     garbage: Vec<Box<dyn Any + Send>>,
 }
 
@@ -86,7 +87,7 @@ impl<'a> Writer<'a> {
     }
 
     fn later(&mut self, request: &RangeRequest) -> Later {
-        let state = self.kept.get_or_insert_with(|| self.state.clone()).clone();
+        let state = self.kept.get_or_insert_with(|| Arc::new(self.state.clone())).clone();
         Later::new(state, self.revision(), request.clone())
     }
 
