@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
 use crate::core::Leadership;
+use crate::heavy::Heavy;
 use crate::input::Asked;
 use crate::metrics::Metrics;
 
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) heavy: Arc<Heavy>,
 }
 
 /// A write that was executed.

@@ -29,6 +29,7 @@ use crate::cluster::{ClusterService, first_members, own_member};
 use crate::config::{Config, ConfigError};
 use crate::core::{self, Leadership, Surroundings};
 use crate::handle::{Handle, Shared};
+use crate::heavy::Heavy;
 use crate::input::{Input, MAX_WAITING, Stop};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
@@ -38,7 +39,7 @@ use crate::peer::Peers;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::{Ended, LOG_THREAD};
-use crate::{http, oversize, peer, workers};
+use crate::{http, large, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -185,6 +186,7 @@ impl Running {
             first_members: first_members.clone(),
             leadership: leadership_seen.clone(),
             metrics: metrics.clone(),
+            heavy: Heavy::start().map_err(thread_error)?,
         };
         let surroundings = Surroundings {
             clock,
@@ -362,6 +364,7 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
         .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
         .add_service(health_service);
     let grpc = grpc.prepare().into_axum_router().layer(map_response(oversize::in_etcds_words));
+    let grpc = grpc.layer(map_response(large::unfold));
     grpc.merge(http::router(handle.clone())).fallback(http::not_found)
 }
 

@@ -5,6 +5,7 @@
 //! of five kilobytes. So large reads are put off, and done where they hold up nobody.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::range::{self, Extent};
 use crate::state::State;
@@ -13,7 +14,7 @@ use crate::{Budget, RangeRequest, Selection};
 /// A read that is still to be done.
 #[derive(Clone)]
 pub struct Later {
-    state: State,
+    state: Arc<State>,
     /// The latest revision as the transaction sees it.
     revision: i64,
     request: RangeRequest,
@@ -21,7 +22,7 @@ pub struct Later {
 
 impl Later {
     /// The revisions of the request must have been checked.
-    pub(crate) fn new(state: State, revision: i64, request: RangeRequest) -> Self {
+    pub(crate) fn new(state: Arc<State>, revision: i64, request: RangeRequest) -> Self {
         Self { state, revision, request }
     }
 
@@ -36,7 +37,8 @@ impl Later {
 
 impl fmt::Debug for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Later").field("revision", &self.revision).field("request", &self.request).finish()
+        let mut shown = f.debug_struct("Later");
+        shown.field("revision", &self.revision).field("request", &self.request).finish_non_exhaustive()
     }
 }
 

@@ -14,8 +14,8 @@
 //! the caller's. Watches, leases and users are not built yet.
 //!
 //! Reading order: [`request`], [`response`] and [`check()`] (what can be asked and answered), `record`,
-//! `history`, `buried` and `state` (what is kept), `range`, `write` and `txn` (what is done), `store` and `snapshot`
-//! (how it is reached), `codec`, `checkpoint` and `hash_kv` (what leaves as bytes).
+//! `history`, `buried` and `state` (what is kept), `range`, `selection`, `later`, `write` and `txn` (what is done),
+//! `store` and `snapshot` (how it is reached), `codec`, `checkpoint` and `hash_kv` (what leaves as bytes).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -92,6 +92,7 @@ impl Store {
             Command::DeleteRange(request) => {
                 let mut writer = Writer::new(&mut self.state, answers);
                 let response = writer.delete_range(request);
+                self.garbage = writer.take_garbage();
                 *changes = writer.finish();
                 Ok(Response::DeleteRange(response))
             }
@@ -99,7 +100,7 @@ impl Store {
             Command::Compact { revision, physical: _ } => {
                 let before = self.state.clone();
                 let result = self.state.compact(*revision).map(|()| Response::Compact);
-                self.garbage = Some(Garbage::new(before));
+                self.garbage = Some(Garbage::new(vec![Box::new(before)]));
                 result
             }
             Command::PublishMember(member) => {
@@ -149,6 +150,7 @@ impl Store {
         let plan = Plan::new(&self.state, request, &mut left)?;
         let mut writer = Writer::new(&mut self.state, answers);
         let response = plan.execute(&mut writer);
+        self.garbage = writer.take_garbage();
         *changes = writer.finish();
         Ok(Response::Txn(response))
     }
@@ -161,7 +163,7 @@ impl Store {
 
     /// Gives up the whole state. Whoever has the garbage drops it where nobody waits.
     pub fn into_garbage(self) -> Garbage {
-        Garbage::new(self.state)
+        Garbage::new(vec![Box::new(self.state)])
     }
 
     /// Whether to apply the command means to look at more than `keys` keys, or to forget more changes than that.

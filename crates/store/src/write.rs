@@ -1,7 +1,11 @@
 //! Writing under one new revision.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::garbage::Garbage;
 use crate::interval::Interval;
 use crate::later::Later;
 use crate::range::Extent;
@@ -35,12 +39,13 @@ pub(crate) struct Writer<'a> {
     /// What is left of [`SMALL`].
     small: Budget,
     /// The state as it is, if somebody has kept it already.
-    kept: Option<State>,
+    kept: Option<Arc<State>>,
+    garbage: Vec<Box<dyn Any + Send>>,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(state: &'a mut State, answers: Answers) -> Self {
-        Self { state, changes: 0, answers, small: SMALL, kept: None }
+        Self { state, changes: 0, answers, small: SMALL, kept: None, garbage: Vec::new() }
     }
 
     /// The latest revision, as a read or a response within the command sees it.
@@ -54,6 +59,12 @@ impl<'a> Writer<'a> {
             self.state.advance_revision();
         }
         self.changes
+    }
+
+    /// What the changes have left to be freed.
+    pub(crate) fn take_garbage(&mut self) -> Option<Garbage> {
+        let garbage = std::mem::take(&mut self.garbage);
+        (!garbage.is_empty()).then(|| Garbage::new(garbage))
     }
 
     pub(crate) fn range(&mut self, request: &RangeRequest) -> ResponseOp {
@@ -76,7 +87,7 @@ impl<'a> Writer<'a> {
     }
 
     fn later(&mut self, request: &RangeRequest) -> Later {
-        let state = self.kept.get_or_insert_with(|| self.state.clone()).clone();
+        let state = self.kept.get_or_insert_with(|| Arc::new(self.state.clone())).clone();
         Later::new(state, self.revision(), request.clone())
     }
 
@@ -106,10 +117,13 @@ impl<'a> Writer<'a> {
         let interval = Interval::parse(&request.key, &request.range_end);
         let doomed: Vec<_> = self.state.iter_latest(&interval).cloned().collect();
         self.kept = None;
+        if let Some(taken_out) = self.state.take_out(&doomed) {
+            self.garbage.push(Box::new(taken_out));
+        }
         for record in &doomed {
-            let next = self.next_revision();
-            let previous = self.state.previous_of(&record.key);
-            self.state.append(Record::new(next, record.key.clone(), Change::Delete, previous));
+            let previous = Some(record.as_previous());
+            let tombstone = Record::new(self.next_revision(), record.key.clone(), Change::Delete, previous);
+            self.state.bury(Some(record), tombstone);
             self.changes += 1;
         }
         let prev_kvs: Vec<KeyValue> = if request.prev_kv && self.answers != Answers::None {
@@ -117,7 +131,12 @@ impl<'a> Writer<'a> {
         } else {
             Vec::new()
         };
-        DeleteRangeResponse { revision: self.revision(), deleted: doomed.len() as i64, prev_kvs }
+        let deleted = doomed.len() as i64;
+        // Most deletes are of a few keys.
+        if doomed.len() > SMALL.keys {
+            self.garbage.push(Box::new(doomed));
+        }
+        DeleteRangeResponse { revision: self.revision(), deleted, prev_kvs }
     }
 
     fn next_revision(&self) -> Revision {

@@ -298,3 +298,24 @@ fn a_transaction_that_writes_compares_so_many_keys_and_no_more() {
         Ok(false)
     );
 }
+
+/// Many keys go another way than a few; what is left, and what can be read of the past, is the same.
+#[test]
+fn a_delete_of_many_keys_does_what_deletes_of_each_do() {
+    const KEYS: u64 = 3_000;
+    for (first, end) in [("000500", "002900"), ("0", "1"), ("001000", "001500"), ("002000", "\0")] {
+        let mut store = with_keys(KEYS);
+        let span = DeleteRangeRequest { key: first.into(), range_end: end.into(), prev_kv: false };
+        let present = store.snapshot().range(&all()).expect("the latest revision").kvs;
+        let goes = |key: &[u8]| key >= first.as_bytes() && (end == "\0" || key < end.as_bytes());
+        assert!(store.apply(KEYS + 1, &Command::DeleteRange(span)).result.is_ok());
+        store.check_invariants();
+        let left = store.snapshot().range(&all()).expect("the latest revision").kvs;
+        assert_eq!(left, present.iter().filter(|pair| !goes(&pair.key)).cloned().collect::<Vec<_>>());
+        let revision = store.revision() - 1;
+        let before = store.snapshot().range(&RangeRequest { revision, ..all() }).expect("not compacted").kvs;
+        assert_eq!(before, present);
+        drop(store.take_garbage());
+        store.check_invariants();
+    }
+}
