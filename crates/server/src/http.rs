@@ -11,6 +11,7 @@ use serde_json::json;
 use tenure_api::ApiError;
 use tonic::Status;
 
+use crate::exposition;
 use crate::handle::Handle;
 use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
 
@@ -79,7 +80,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
     match handle.state().await {
         Ok((_, status)) => {
             let text = handle.shared.metrics.text(&status);
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }

@@ -19,6 +19,7 @@ mod cluster;
 mod config;
 mod core;
 mod events;
+mod exposition;
 mod gate;
 mod handle;
 mod http;
