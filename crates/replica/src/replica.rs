@@ -47,6 +47,8 @@ pub struct Replica {
     loads: Loads,
     install: Option<Install>,
     publication: Publication,
+    /// The last index that was in the log at the start: up to here what is applied has been applied before.
+    recovered_through: u64,
     roster_version: u64,
     next_request: u64,
     now: Time,
@@ -97,6 +99,7 @@ impl Replica {
             "the state is the one that the snapshot stands for"
         );
         let checkpoint = Checkpointing::covered(&store);
+        let recovered_through = restored.entries.last().map_or(0, |entry| entry.id.index.0);
         let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
         Replica {
             writes: ClientWrites::new(identity.member_id, identity.boot),
@@ -112,6 +115,7 @@ impl Replica {
             loads: Loads::default(),
             install: None,
             publication: Publication::default(),
+            recovered_through,
             roster_version: 0,
             next_request: 1,
             now,
@@ -452,7 +456,14 @@ impl Replica {
                 // make this member's state differ from the others'.
                 let (origin, command) =
                     command::decode(bytes).expect("a committed command is known to every member");
+                let before = matches!(command, Command::Compact { .. }).then(|| self.store.snapshot());
                 let applied = self.store.apply(index, &command);
+                if let (Command::Compact { revision, .. }, Some(before), Ok(_)) =
+                    (&command, before, &applied.result)
+                    && index > self.recovered_through
+                {
+                    self.jobs.push_back(Job::Compacted { before, revision: *revision });
+                }
                 if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
                     self.roster_version += 1;
                 }

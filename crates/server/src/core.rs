@@ -17,6 +17,7 @@ use tenure_store::{Command, Member, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
+use crate::compaction_hashes::CompactionHashes;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::peer::{FAREWELL, Peers};
@@ -91,6 +92,7 @@ pub(crate) struct Surroundings {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) compaction_hashes: Arc<CompactionHashes>,
 }
 
 struct Core {
@@ -212,6 +214,9 @@ impl Core {
                 Job::Event(event) => {
                     crate::events::log(self.replica.node().id(), &event);
                     self.surroundings.metrics.on_event(&event);
+                }
+                Job::Compacted { before, revision } => {
+                    self.surroundings.compaction_hashes.begin(before, revision);
                 }
             }
         }

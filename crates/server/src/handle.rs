@@ -11,6 +11,7 @@ use tenure_store::{Command, Limits, Member, Rejection, Response, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
+use crate::compaction_hashes::CompactionHashes;
 use crate::core::{Input, Leadership};
 use crate::metrics::Metrics;
 
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) compaction_hashes: Arc<CompactionHashes>,
 }
 
 /// A write that was executed.

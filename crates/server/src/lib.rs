@@ -16,6 +16,7 @@
 
 mod clock;
 mod cluster;
+mod compaction_hashes;
 mod config;
 mod core;
 mod events;

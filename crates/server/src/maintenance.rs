@@ -68,6 +68,9 @@ impl Maintenance for MaintenanceService {
         let (state, status) = self.handle.state().await?;
         let responder = self.handle.responder(status.raft.hard_state.current_term.0);
         let store_revision = state.revision();
+        if let Some(hash) = self.handle.shared.compaction_hashes.at(revision).await {
+            return Ok(Response::new(responder.hash_kv(store_revision, hash)));
+        }
         let hash = tokio::task::spawn_blocking(move || state.hash_kv(revision)).await;
         let hash = hash.map_err(|_| ApiError::Stopped)?.map_err(ApiError::from)?;
         Ok(Response::new(responder.hash_kv(store_revision, hash)))

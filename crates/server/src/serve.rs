@@ -25,6 +25,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, first_members, own_member};
+use crate::compaction_hashes::CompactionHashes;
 use crate::config::{Config, ConfigError};
 use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Stop, Surroundings};
 use crate::handle::{Handle, Shared};
@@ -168,6 +169,7 @@ impl Running {
         }
         let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
         let (leadership, leadership_seen) = watch::channel(first);
+        let compaction_hashes = Arc::new(CompactionHashes::default());
         let shared = Shared {
             identity,
             limits: Limits { max_txn_ops: config.max_txn_ops },
@@ -175,6 +177,7 @@ impl Running {
             first_members: first_members.clone(),
             leadership: leadership_seen.clone(),
             metrics: metrics.clone(),
+            compaction_hashes: compaction_hashes.clone(),
         };
         let surroundings = Surroundings {
             clock,
@@ -187,6 +190,7 @@ impl Running {
             first_members,
             leadership,
             metrics,
+            compaction_hashes,
         };
         let member = own_member(config, identity.member_id, member_disk_id);
         Ok(Running {

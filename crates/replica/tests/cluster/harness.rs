@@ -95,7 +95,7 @@ impl Member {
             Job::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "one reply a request");
             }
-            Job::Event(_) => {}
+            Job::Event(_) | Job::Compacted { .. } => {}
         }
         None
     }
