@@ -22,6 +22,7 @@ mod core;
 mod events;
 mod exposition;
 mod gate;
+mod grpc;
 mod handle;
 mod http;
 mod joining;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, map_response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -37,7 +37,7 @@ use crate::peer::Peers;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::Ended;
-use crate::{http, oversize, peer, workers};
+use crate::{grpc, http, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -329,12 +329,19 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let kv = KvServer::new(KvService { handle: handle.clone() }).max_decoding_message_size(max_bytes);
     let transfer_timeout = Duration::from_millis(config.election_timeout_ms * 2);
-    let maintenance = MaintenanceService { handle: handle.clone(), transfer_timeout };
-    let grpc = tonic::service::Routes::new(kv)
-        .add_service(MaintenanceServer::new(maintenance))
-        .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
-        .add_service(health_service);
-    let grpc = grpc.prepare().into_axum_router().layer(map_response(oversize::in_etcds_words));
+    let maintenance = MaintenanceServer::new(MaintenanceService { handle: handle.clone(), transfer_timeout });
+    let cluster = ClusterServer::new(ClusterService { handle: handle.clone() });
+    let encoding = grpc::ENCODING;
+    let grpc = tonic::service::Routes::new(kv.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(maintenance.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(cluster.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(health_service.accept_compressed(encoding).send_compressed(encoding));
+    // The last one is the outermost.
+    let grpc = grpc
+        .prepare()
+        .into_axum_router()
+        .layer(map_response(oversize::in_etcds_words))
+        .layer(from_fn(grpc::as_grpc_go));
     grpc.merge(http::router(handle.clone())).fallback(http::not_found)
 }
 
