@@ -3,7 +3,6 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
-use axum::middleware::Next;
 use axum::response::Response;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
@@ -16,12 +15,15 @@ const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Around all services: a request may be compressed, its answer then is, too; and a method that a service does not
 /// have is named.
-pub(crate) async fn as_grpc_go(mut request: Request, next: Next) -> Response {
+pub(crate) async fn as_grpc_go<F>(mut request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if let Err(status) = answer_as_asked(request.headers_mut()) {
         return status.into_http();
     }
     let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
+    let response = next(request).await;
     // A handler that is there says what it cannot do.
     let status = Status::from_header_map(response.headers());
     let is_nameless = |status: Status| status.code() == Code::Unimplemented && status.message().is_empty();

@@ -14,11 +14,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod client_port;
 mod clock;
 mod cluster;
 mod compaction_hashes;
 mod config;
 mod core;
+mod deadline;
+mod descriptors;
 mod events;
 mod exposition;
 mod gate;
@@ -33,7 +36,9 @@ mod opening;
 mod oversize;
 mod peer;
 mod range_chunks;
+mod requests;
 mod roster;
+mod seldom;
 mod serve;
 mod url;
 mod version;

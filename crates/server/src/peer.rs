@@ -28,8 +28,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::core::{Input, Stop};
+use crate::descriptors::Descriptors;
 use crate::gate::{Gate, MeetError};
 use crate::roster::Roster;
+use crate::seldom::Seldom;
 use crate::url::Url;
 
 /// How many messages may wait for one peer in one lane.
@@ -38,10 +40,6 @@ const MAX_WAITING_MESSAGES: usize = 4096;
 const MAX_WRITE_MESSAGES: usize = 512;
 /// How much of the socket is read at a time, at least.
 const READ_BYTES: usize = 64 << 10;
-/// How many members' connections may be open at the peer port. Twice as many as they ever need.
-const MAX_CONNECTIONS: usize = 256;
-/// How many more may be open whose other side has not yet said who it is.
-const MAX_STRANGERS: usize = 128;
 /// Who connects must have said who he is within this time, and who is connected to have answered.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that is gone without a word (its machine, or the way to it) is given up after this: TCP alone would
@@ -311,28 +309,38 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 /// Accepts the peers' connections. Strangers cannot keep members out: when too many wait for their handshake,
 /// the one that has waited longest has to go.
-pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    limits: Descriptors,
+    gate: Arc<Gate>,
+    inputs: mpsc::Sender<Input>,
+) {
     let (mut greetings, mut connections) = (JoinSet::new(), JoinSet::new());
     let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    let (mut crowded, mut failed) = (Seldom::default(), Seldom::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     strangers.retain(|stranger| !stranger.is_finished());
-                    if strangers.len() == MAX_STRANGERS && let Some(longest) = strangers.pop_front() {
-                        tracing::warn!("too many strangers at the peer port: the oldest is sent away");
+                    if strangers.len() >= limits.strangers && let Some(longest) = strangers.pop_front() {
+                        if let Some(times) = crowded.again() {
+                            tracing::warn!(times, "too many strangers at the peer port: the oldest is sent away");
+                        }
                         longest.abort();
                     }
                     strangers.push_back(greetings.spawn(greet(stream, address, gate.clone(), inputs.clone())));
                 }
                 // Out of file descriptors, most likely: they come back.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a peer's connection");
+                    if let Some(times) = failed.again() {
+                        tracing::warn!(%error, times, "cannot accept a peer's connection");
+                    }
                     tokio::time::sleep(FIRST_RETRY).await;
                 }
             },
             Some(greeted) = greetings.join_next() => match greeted {
-                Ok(Some(connection)) if connections.len() < MAX_CONNECTIONS => {
+                Ok(Some(connection)) if connections.len() < limits.peers => {
                     connections.spawn(connection.receive(gate.clone(), inputs.clone()));
                 }
                 // One of more than members need, one that was turned away, one that was sent away.
@@ -360,8 +368,19 @@ async fn greet(
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"),
     };
-    warn_of(address, &error);
+    if decoder.buffer().is_empty() && is_end(&error) {
+        // Probes and scans only look whether somebody listens.
+        tracing::debug!(%address, %error, "a connection at the peer port said nothing");
+    } else {
+        warn_of(address, &error);
+    }
     None
+}
+
+/// Whether a connection ended, or nothing came on it.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | TimedOut)
 }
 
 fn warn_of(address: SocketAddr, error: &io::Error) {
