@@ -5,6 +5,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod flags;
+mod log_queue;
 mod logging;
 mod shutdown;
 
@@ -21,10 +22,22 @@ pub(crate) use flags::ServeArguments;
 
 /// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
 pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
-    logging::start(arguments.log_format, arguments.log_level);
+    let log = match logging::start(arguments.log_format, arguments.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("cannot start the thread of the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in &arguments.warnings {
         tracing::warn!("{warning}");
     }
+    let exit_code = main_logged(arguments);
+    log.flush();
+    exit_code
+}
+
+fn main_logged(arguments: &ServeArguments) -> ExitCode {
     match run(arguments) {
         Ok(()) => {
             tracing::info!("stopped");

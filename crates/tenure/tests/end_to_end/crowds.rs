@@ -1,10 +1,10 @@
-//! Clients and strangers that are too many, too quiet, or gone.
+//! Clients and strangers that are too many, too quiet, or gone; and a log that nobody reads.
 
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use http::Request;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tenure_api::pb::etcdserverpb::PutRequest;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -119,4 +119,24 @@ async fn requests_that_are_called_off_during_a_pause_take_no_others_with_them() 
     cluster.members[0].process().signal(Signal::CONT);
     let response = response.await.expect("the connection lives");
     assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+    let cluster = Cluster::of(1, &[]);
+    let mut command = cluster.command(0);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let client = cluster.members[0].client();
+    eventually("it serves", async || client.get("k").await.ok()).await;
+    // Each is a line, all together more than a pipe holds.
+    for _ in 0..1500 {
+        let mut noise =
+            TcpStream::connect(("127.0.0.1", cluster.members[0].peer_port)).await.expect("it listens");
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut noise, b"GET / HTTP/1.1\r\n\r\n").await;
+        let _ = noise.read_to_end(&mut Vec::new()).await;
+    }
+    client.put("k", "v").await.expect("a put");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("the process is there");
+    let status = eventually("it ends", async || child.try_wait().expect("a child can be waited for")).await;
+    assert!(status.success());
 }
