@@ -16,8 +16,6 @@ use tonic::Status;
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// The most digits that there may be.
 const MAX_DIGITS: usize = 8;
-const MINUTE_S: u64 = 60;
-const HOUR_S: u64 = 60 * MINUTE_S;
 
 /// Around all services: keeps to the limit that a request names.
 pub(crate) async fn kept<F>(request: Request, next: impl FnOnce(Request) -> F) -> Response
@@ -49,8 +47,8 @@ fn parse(text: &HeaderValue) -> Option<Duration> {
     }
     let number: u64 = digits.parse().ok()?;
     match unit {
-        "H" => Some(Duration::from_secs(number * HOUR_S)),
-        "M" => Some(Duration::from_secs(number * MINUTE_S)),
+        "H" => Some(Duration::from_hours(number)),
+        "M" => Some(Duration::from_mins(number)),
         "S" => Some(Duration::from_secs(number)),
         "m" => Some(Duration::from_millis(number)),
         "u" => Some(Duration::from_micros(number)),
@@ -121,8 +119,8 @@ mod tests {
     #[test]
     fn a_timeout_is_read_as_the_protocol_has_it() {
         let parse = |text: &'static str| parse(&HeaderValue::from_static(text));
-        assert_eq!(parse("7H"), Some(Duration::from_secs(25_200)));
-        assert_eq!(parse("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("7H"), Some(Duration::from_hours(7)));
+        assert_eq!(parse("2M"), Some(Duration::from_mins(2)));
         assert_eq!(parse("99999999S"), Some(Duration::from_secs(99_999_999)));
         assert_eq!(parse("50m"), Some(Duration::from_millis(50)));
         assert_eq!(parse("0u"), Some(Duration::ZERO));

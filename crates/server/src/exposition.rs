@@ -4,6 +4,8 @@
 //! types that the older one does not know (a scraper refuses the whole answer for one of them), and names a counter
 //! without the `_total` that its sample has. A scraper goes by the content type, so the two must not be mixed.
 
+use std::fmt::{self, Write};
+
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::registry::Registry;
 
@@ -28,6 +30,10 @@ fn family<'a>(name: &str, kind: &'a str) -> (String, &'a str) {
     }
 }
 
+fn line_of(text: &mut String, line: fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes everything");
+}
+
 fn from_open_metrics(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + 256);
     // It stands above the type, by which the name is decided.
@@ -39,14 +45,13 @@ fn from_open_metrics(open_metrics: &str) -> String {
         {
             let (name, kind) = family(name, kind);
             if let Some(help) = help.take() {
-                text.push_str(&format!("# HELP {name} {}\n", help.replace('\\', "\\\\")));
+                line_of(&mut text, format_args!("# HELP {name} {}", help.replace('\\', "\\\\")));
             }
-            text.push_str(&format!("# TYPE {name} {kind}\n"));
+            line_of(&mut text, format_args!("# TYPE {name} {kind}"));
         } else if !line.starts_with('#') {
             // An exemplar stands behind the sample.
             let sample = line.split_once(" # {").map_or(line, |(sample, _)| sample);
-            text.push_str(sample);
-            text.push('\n');
+            line_of(&mut text, format_args!("{sample}"));
         }
     }
     text

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!((config.heartbeat_interval_ms, config.election_timeout_ms), (100, 1000));
         assert_eq!((config.max_request_bytes, config.max_txn_ops), (1_572_864, 128));
         assert_eq!((config.snapshot_count, config.snapshot_catchup_entries), (10_000, 5_000));
-        let hours = |hours| Duration::from_secs(hours * 3600);
+        let hours = Duration::from_hours;
         let keepalive = (config.grpc_keepalive_interval, config.grpc_keepalive_timeout);
         assert_eq!(keepalive, (hours(2), Duration::from_secs(20)));
     }

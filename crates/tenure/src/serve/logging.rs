@@ -51,9 +51,10 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
     // The standard library's own hook would wait for standard error.
     panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
-        match backtrace.status() {
-            BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
-            _ => tracing::error!("{panic}"),
+        if backtrace.status() == BacktraceStatus::Captured {
+            tracing::error!("{panic}\n{backtrace}");
+        } else {
+            tracing::error!("{panic}");
         }
     }));
     Ok(Log(queue))
