@@ -41,6 +41,9 @@ const KEEPALIVE_PROBES: u32 = 9;
 /// How many requests may have been cancelled before the server has looked at them. It looks at them when it runs again
 /// after a pause of any kind, all at once, and must not take the whole connection for hostile then.
 const MAX_CANCELLED_UNSEEN: usize = 16 << 10;
+/// How many frames may have come for requests that were over already. Each upload that is refused as too large leaves
+/// dozens, and they are counted as long as the connection lives.
+const MAX_LATE_FRAMES: usize = 1 << 20;
 /// How much of requests that nobody reads yet a connection, and one request, may have on the way.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -161,6 +164,7 @@ fn http(config: &Config) -> auto::Builder<TokioExecutor> {
     http2.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     http2.max_concurrent_streams(config.max_concurrent_streams);
     http2.max_pending_accept_reset_streams(MAX_CANCELLED_UNSEEN);
+    http2.max_local_error_reset_streams(MAX_LATE_FRAMES);
     // As in etcd, either of them switches the questions off.
     if !config.grpc_keepalive_interval.is_zero() && !config.grpc_keepalive_timeout.is_zero() {
         http2.keep_alive_interval(config.grpc_keepalive_interval);

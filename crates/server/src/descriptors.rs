@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// For the log, checkpoints, the directory, listeners, the runtime, standard streams, name lookups.
+/// For checkpoints, the directory, listeners, the runtime, standard streams, name lookups.
 const OWN: u64 = 64;
+/// For the segments of the log, each of which is open as long as it is needed: 256 GiB of it.
+const MOST_SEGMENTS: u64 = 4096;
 /// With fewer than this there is no room for clients beside all else.
 const LEAST: u64 = 192;
 /// As many as members ever need, twice over: two lanes of everybody to everybody.
@@ -66,7 +68,8 @@ impl Descriptors {
         let peers = (limit / 8).min(MOST_PEERS);
         let strangers = (limit / 16).min(MOST_STRANGERS);
         let outgoing = (limit / 16).min(MOST_OUTGOING);
-        let clients = limit - OWN - peers - strangers - outgoing;
+        let segments = (limit / 8).min(MOST_SEGMENTS);
+        let clients = limit - OWN - segments - peers - strangers - outgoing;
         // What a semaphore can count.
         let clients = clients.min(ENOUGH);
         Ok(Descriptors { clients: clients as usize, peers: peers as usize, strangers: strangers as usize })
@@ -91,10 +94,10 @@ mod tests {
         for limit in LEAST..5000 {
             let Descriptors { clients, peers, strangers } = Descriptors::share(limit).expect("enough");
             assert!(
-                clients >= 64 && peers >= 24 && strangers >= 12,
+                clients >= 48 && peers >= 24 && strangers >= 12,
                 "{limit}: {clients} {peers} {strangers}"
             );
-            assert!((clients + peers + strangers) as u64 + OWN < limit);
+            assert!((clients + peers + strangers) as u64 + OWN + limit / 8 < limit);
         }
         let few = Descriptors::share(LEAST - 1).expect_err("too few");
         assert!(few.to_string().starts_with("this process may open 191 files and sockets"), "{few}");

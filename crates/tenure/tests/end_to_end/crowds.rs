@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use rustix::process::{Pid, Signal, kill_process};
 use tenure_api::pb::etcdserverpb::PutRequest;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -39,8 +39,12 @@ async fn idle_connections_take_no_descriptor_that_the_member_needs() {
     for _ in 0..300 {
         idle.push(TcpStream::connect(("127.0.0.1", port)).await.expect("the backlog has room"));
     }
-    let mut puts = JoinSet::new();
+    let mut puts: JoinSet<Result<_, tonic::Status>> = JoinSet::new();
     for number in 0..200 {
+        // More at a time than may wait to be committed would be refused.
+        if puts.len() == 50 {
+            puts.join_next().await.expect("it is there").expect("no panic").expect("a put");
+        }
         let mut kv = client.kv.clone();
         let key = format!("k{number}").into();
         let put = PutRequest { key, value: vec![b'v'; 600_000].into(), ..PutRequest::default() };
@@ -54,7 +58,8 @@ async fn idle_connections_take_no_descriptor_that_the_member_needs() {
     })
     .await;
     assert_eq!(log.matches("others wait").count(), 1, "it says so once");
-    // Those that say nothing are given up, and then there is room for others.
+    // Those that wait come in when others leave.
+    drop(idle);
     cluster.members[0].client().put("after", "v").await.expect("a put");
     assert!(cluster.members[0].terminate().await.success());
 }
@@ -81,7 +86,7 @@ async fn whoever_only_looks_whether_a_member_listens_is_no_line_of_its_log() {
     }
     // Of this one there is a line, after those that there are not.
     let mut noise = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
-    tokio::io::AsyncWriteExt::write_all(&mut noise, b"GET / HTTP/1.1\r\n\r\n").await.expect("it reads");
+    noise.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it reads");
     let _ = noise.read_to_end(&mut Vec::new()).await;
     let line = "a connection at the peer port was closed";
     let log =
@@ -121,6 +126,57 @@ async fn requests_that_are_called_off_during_a_pause_take_no_others_with_them() 
     assert_eq!(response.status(), 200);
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The next frame's kind, flags and stream.
+async fn read_frame(connection: &mut TcpStream) -> (u8, u8, u32) {
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).await.expect("the connection lives");
+    let [l0, l1, l2, kind, flags, stream @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
+    connection.read_exact(&mut payload).await.expect("the connection lives");
+    (kind, flags, u32::from_be_bytes(stream))
+}
+
+/// What is left of uploads that were refused arrives when their streams are forgotten.
+#[tokio::test]
+async fn what_comes_too_late_for_its_request_takes_no_others_with_it() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    // GET, http, /
+    let get = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &[0x82, 0x86, 0x84]);
+    let cluster = Cluster::with_flags(1, &[]).await;
+    let port = cluster.members[0].client_port;
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let begin = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &get(1)].concat();
+    connection.write_all(&begin).await.expect("it reads");
+    loop {
+        let (_, flags, stream) = read_frame(&mut connection).await;
+        if stream == 1 && flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    let mut late = frame(DATA, 0, 1, b"x").repeat(1100);
+    late.extend(get(3));
+    connection.write_all(&late).await.expect("it reads");
+    loop {
+        let (kind, _, stream) = read_frame(&mut connection).await;
+        assert_ne!(kind, GOAWAY);
+        if (kind, stream) == (HEADERS, 3) {
+            break;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
     let cluster = Cluster::of(1, &[]);
@@ -132,7 +188,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
     for _ in 0..1500 {
         let mut noise =
             TcpStream::connect(("127.0.0.1", cluster.members[0].peer_port)).await.expect("it listens");
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut noise, b"GET / HTTP/1.1\r\n\r\n").await;
+        let _ = noise.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
         let _ = noise.read_to_end(&mut Vec::new()).await;
     }
     client.put("k", "v").await.expect("a put");
