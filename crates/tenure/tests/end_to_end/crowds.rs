@@ -157,21 +157,24 @@ async fn what_comes_too_late_for_its_request_takes_no_others_with_it() {
     let port = cluster.members[0].client_port;
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let begin = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &get(1)].concat();
+    // So many as the library would bear by itself, and some more.
+    let streams = || (0..1100).map(|number| 2 * number + 1);
+    let mut begin = [&preface[..], &frame(SETTINGS, 0, 0, &[])].concat();
+    begin.extend(streams().flat_map(get));
     connection.write_all(&begin).await.expect("it reads");
-    loop {
+    let mut open = streams().count();
+    while open > 0 {
         let (_, flags, stream) = read_frame(&mut connection).await;
-        if stream == 1 && flags & END_STREAM != 0 {
-            break;
-        }
+        open -= usize::from(stream > 0 && flags & END_STREAM != 0);
     }
-    let mut late = frame(DATA, 0, 1, b"x").repeat(1100);
-    late.extend(get(3));
+    let mut late: Vec<u8> = streams().flat_map(|stream| frame(DATA, 0, stream, b"x")).collect();
+    let last = 2 * 1100 + 1;
+    late.extend(get(last));
     connection.write_all(&late).await.expect("it reads");
     loop {
         let (kind, _, stream) = read_frame(&mut connection).await;
         assert_ne!(kind, GOAWAY);
-        if (kind, stream) == (HEADERS, 3) {
+        if (kind, stream) == (HEADERS, last) {
             break;
         }
     }
