@@ -13,6 +13,7 @@ use super::flags::{LogFormat, LogLevel};
 use super::log_queue::LogQueue;
 
 /// The log as long as the process runs.
+#[derive(Clone)]
 pub(crate) struct Log(LogQueue);
 
 impl Log {

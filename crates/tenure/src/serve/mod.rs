@@ -19,6 +19,7 @@ use tenure_server::ServeError;
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use flags::ServeArguments;
+use logging::Log;
 
 /// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
 pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
@@ -32,13 +33,13 @@ pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
     for warning in &arguments.warnings {
         tracing::warn!("{warning}");
     }
-    let exit_code = main_logged(arguments);
+    let exit_code = main_logged(arguments, &log);
     log.flush();
     exit_code
 }
 
-fn main_logged(arguments: &ServeArguments) -> ExitCode {
-    match run(arguments) {
+fn main_logged(arguments: &ServeArguments, log: &Log) -> ExitCode {
+    match run(arguments, log) {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -52,7 +53,7 @@ fn main_logged(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
+fn run(arguments: &ServeArguments, log: &Log) -> anyhow::Result<()> {
     let config = match arguments.config() {
         Ok(config) => config,
         Err(why) => bail!(why),
@@ -60,7 +61,7 @@ fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let runtime = runtime(arguments.worker_threads).context("cannot start the threads")?;
     let stop_with_stdin = arguments.stop_with_stdin;
     let result = runtime.block_on(async {
-        let stop = shutdown::requested(stop_with_stdin).context("cannot listen for signals")?;
+        let stop = shutdown::requested(stop_with_stdin, log.clone()).context("cannot listen for signals")?;
         tenure_server::serve(config, stop).await.map_err(anyhow::Error::from)
     });
     // What still runs are reads that nobody waits for any more.
