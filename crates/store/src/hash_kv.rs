@@ -102,7 +102,9 @@ fn superseded_at(state: &State, revision: i64, finds_one: bool) -> BTreeSet<Revi
 
 /// Whether etcd finds anything to keep at `revision`.
 fn finds_a_pair(state: &State, revision: i64) -> bool {
-    state.iter_at(&Interval::From(b""), revision).any(|record| is_found(record, revision))
+    // A negative revision is hashed as a time before everything.
+    revision >= state.compact_revision()
+        && state.iter_at(&Interval::From(b""), revision).any(|record| is_found(record, revision))
 }
 
 /// Whether etcd finds this pair, the key's newest at `revision`, when it asks what to keep. One that was deleted
