@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 use tenure_api::peer::MAX_FRAME_BYTES;
@@ -47,6 +48,12 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// The most operations of a transaction.
     pub max_txn_ops: usize,
+    /// How many requests a client may have under way on one connection.
+    pub max_concurrent_streams: u32,
+    /// How long a client's connection is silent before the client is asked whether it is there; 0 never asks.
+    pub grpc_keepalive_interval: Duration,
+    /// How long it may take to answer that; 0 never asks.
+    pub grpc_keepalive_timeout: Duration,
     /// After how many entries a checkpoint is taken.
     pub snapshot_count: u64,
     /// How many entries before a checkpoint are kept for followers that are a little behind.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use serde_json::json;
 use tenure_api::ApiError;
-use tonic::Status;
 
+use crate::exposition;
+use crate::grpc;
 use crate::handle::Handle;
 use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
 
@@ -32,10 +33,10 @@ async fn not_allowed() -> Response {
 }
 
 /// What is neither an endpoint nor a method: gRPC's answer to a client of gRPC, HTTP's to all others.
-pub(crate) async fn not_found(headers: HeaderMap) -> Response {
+pub(crate) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE);
     if content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc")) {
-        Status::unimplemented("").into_http()
+        grpc::unknown_service(uri.path()).into_http()
     } else {
         (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
     }
@@ -79,7 +80,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
     match handle.state().await {
         Ok((_, status)) => {
             let text = handle.shared.metrics.text(&status);
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }

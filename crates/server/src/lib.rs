@@ -14,12 +14,18 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod client_port;
 mod clock;
 mod cluster;
+mod compaction_hashes;
 mod config;
 mod core;
+mod deadline;
+mod descriptors;
 mod events;
+mod exposition;
 mod gate;
+mod grpc;
 mod handle;
 mod heavy;
 mod http;
@@ -34,7 +40,9 @@ mod oversize;
 mod peer;
 mod pins;
 mod range_chunks;
+mod requests;
 mod roster;
+mod seldom;
 mod serve;
 mod url;
 mod version;

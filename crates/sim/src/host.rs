@@ -218,6 +218,8 @@ impl World {
                 self.process(member).note(&event);
                 self.on_raft_event(member, &event)
             }
+            // A hash of it is for operators, and no part of the state.
+            Job::Compacted { .. } => Ok(()),
         }
     }
 

@@ -8,7 +8,7 @@
 pub(crate) mod arguments;
 mod cluster;
 mod connection;
-mod duration;
+pub(crate) mod duration;
 mod kv;
 mod members;
 mod operations;

@@ -21,7 +21,7 @@ pub(crate) struct Rewritten {
 }
 
 /// Flags of etcd that change nothing here.
-const WITHOUT_EFFECT: [&str; 33] = [
+const WITHOUT_EFFECT: [&str; 30] = [
     "backend-batch-interval",
     "backend-batch-limit",
     "backend-bbolt-freelist-type",
@@ -38,11 +38,9 @@ const WITHOUT_EFFECT: [&str; 33] = [
     "experimental-warning-apply-duration",
     "experimental-warning-unary-request-duration",
     "experimental-watch-progress-notify-interval",
-    "grpc-keepalive-interval",
+    // A client that asks too often whether we are there costs less than a connection that is closed for it.
     "grpc-keepalive-min-time",
-    "grpc-keepalive-timeout",
     "logger",
-    "max-concurrent-streams",
     "max-snapshots",
     "max-wals",
     "metrics",

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use tenure_server::{Config, Url};
 
+use crate::client::duration;
+
 /// Where etcd listens for clients and peers when nothing is said.
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+/// etcd has no bound. Clients keep to this one by themselves: they open the next stream when another ends.
+const DEFAULT_CONCURRENT_STREAMS: u32 = 1 << 16;
 
 /// `tenure serve`.
 #[derive(Clone, Debug, Args)]
@@ -63,6 +68,15 @@ pub(crate) struct ServeArguments {
     /// Most operations in one transaction
     #[arg(long, value_name = "COUNT", default_value_t = 128)]
     max_txn_ops: usize,
+    /// Most requests that a client may have under way on one connection
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CONCURRENT_STREAMS)]
+    max_concurrent_streams: u32,
+    /// How long a client's connection may be silent before the client is asked whether it is there; 0 never asks
+    #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration::parse)]
+    grpc_keepalive_interval: Duration,
+    /// How long a client may take to answer that, before its connection is closed; 0 never asks
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
+    grpc_keepalive_timeout: Duration,
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", default_value = "console")]
     pub(crate) log_format: LogFormat,
@@ -111,6 +125,9 @@ impl ServeArguments {
             election_timeout_ms: self.election_timeout,
             max_request_bytes: self.max_request_bytes,
             max_txn_ops: self.max_txn_ops,
+            max_concurrent_streams: self.max_concurrent_streams,
+            grpc_keepalive_interval: self.grpc_keepalive_interval,
+            grpc_keepalive_timeout: self.grpc_keepalive_timeout,
             snapshot_count: self.snapshot_count,
             snapshot_catchup_entries: self.snapshot_catchup_entries,
         })
@@ -221,6 +238,9 @@ mod tests {
         assert_eq!((config.heartbeat_interval_ms, config.election_timeout_ms), (100, 1000));
         assert_eq!((config.max_request_bytes, config.max_txn_ops), (1_572_864, 128));
         assert_eq!((config.snapshot_count, config.snapshot_catchup_entries), (10_000, 5_000));
+        let hours = Duration::from_hours;
+        let keepalive = (config.grpc_keepalive_interval, config.grpc_keepalive_timeout);
+        assert_eq!(keepalive, (hours(2), Duration::from_secs(20)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod flags;
+mod log_queue;
 mod logging;
 mod shutdown;
 
@@ -18,14 +19,27 @@ use tenure_server::ServeError;
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use flags::ServeArguments;
+use logging::Log;
 
 /// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
 pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
-    logging::start(arguments.log_format, arguments.log_level);
+    let log = match logging::start(arguments.log_format, arguments.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("cannot start the thread of the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in &arguments.warnings {
         tracing::warn!("{warning}");
     }
-    match run(arguments) {
+    let exit_code = main_logged(arguments, &log);
+    log.flush();
+    exit_code
+}
+
+fn main_logged(arguments: &ServeArguments, log: &Log) -> ExitCode {
+    match run(arguments, log) {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -39,7 +53,7 @@ pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
+fn run(arguments: &ServeArguments, log: &Log) -> anyhow::Result<()> {
     let config = match arguments.config() {
         Ok(config) => config,
         Err(why) => bail!(why),
@@ -47,7 +61,7 @@ fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let runtime = runtime(arguments.worker_threads).context("cannot start the threads")?;
     let stop_with_stdin = arguments.stop_with_stdin;
     let result = runtime.block_on(async {
-        let stop = shutdown::requested(stop_with_stdin).context("cannot listen for signals")?;
+        let stop = shutdown::requested(stop_with_stdin, log.clone()).context("cannot listen for signals")?;
         tenure_server::serve(config, stop).await.map_err(anyhow::Error::from)
     });
     // What still runs are reads that nobody waits for any more.
