@@ -41,7 +41,7 @@ pub enum CheckpointFault {
         /// The file.
         name: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The newest checkpoint is damaged.
     #[error(

@@ -36,7 +36,13 @@ pub(crate) enum MeetError {
     Changed(#[from] DirectoryChanged),
     /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
     #[error("a peer's data directory cannot be written down: {0}")]
-    Disk(#[from] io::Error),
+    Disk(io::Error),
+}
+
+impl From<io::Error> for MeetError {
+    fn from(error: io::Error) -> MeetError {
+        MeetError::Disk(error)
+    }
 }
 
 struct Known {
