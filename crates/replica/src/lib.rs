@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod beginning;
 mod checkpoint_worker;
 mod checkpointing;
 mod client_reads;
@@ -33,6 +34,7 @@ mod recovery;
 mod replica;
 mod segments;
 
+pub use beginning::Beginning;
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
 pub use identity::{Identity, IdentityError};

@@ -14,11 +14,13 @@ mod commands;
 mod dev;
 mod garbage;
 mod http;
+mod initial_flags;
 mod kills;
 mod load;
 mod members;
 mod ports;
 mod process;
+mod readiness;
 mod restarts;
 
 use std::time::{Duration, Instant};
