@@ -139,6 +139,7 @@ fn exit_code(error: &clap::Error, words: &[OsString]) -> u8 {
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => exit::SUCCESS,
         _ if is_other => BAD_COMMAND_LINE,
         ErrorKind::InvalidValue => exit::BAD_FEATURE,
+        ErrorKind::MissingRequiredArgument => exit::BAD_ARGUMENTS,
         _ => exit::ERROR,
     }
 }
@@ -267,6 +268,8 @@ mod tests {
             ("tenure get k --order x", exit::BAD_FEATURE),
             ("tenure get k --consistency x", exit::BAD_FEATURE),
             ("tenure get k -w xml", exit::BAD_FEATURE),
+            ("tenure member remove", exit::BAD_ARGUMENTS),
+            ("tenure member add n", exit::BAD_ARGUMENTS),
             ("tenure --endpoints a completions bash", exit::ERROR),
             ("tenure serve --help", exit::SUCCESS),
             ("tenure serve --frobnicate", BAD_COMMAND_LINE),
@@ -308,6 +311,7 @@ mod tests {
         for (words, same) in [
             ("tenure endpoint status --cluster", "Endpoint(Status"),
             ("tenure endpoint --cluster hashkv --rev 7", "Endpoint(Hash"),
+            ("tenure endpoint health -w table --cluster", "Endpoint(Health"),
             ("tenure member list", "Member(List"),
             ("tenure compaction 5", "Compact("),
         ] {
