@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use serde_json::json;
@@ -15,6 +15,8 @@ use crate::grpc;
 use crate::handle::Handle;
 use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
 
+/// What Go's server says with every error, and etcd with every answer of a probe.
+pub(crate) const NOSNIFF: (HeaderName, &str) = (HeaderName::from_static("x-content-type-options"), "nosniff");
 /// A member that cannot confirm a read within this is not healthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,8 +30,9 @@ pub(crate) fn router(handle: Handle) -> Router {
 }
 
 /// etcd takes nothing but GET here, not even HEAD.
-async fn not_allowed() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], "Method Not Allowed\n").into_response()
+pub(crate) async fn not_allowed() -> Response {
+    let headers = [(header::ALLOW, "GET"), NOSNIFF];
+    (StatusCode::METHOD_NOT_ALLOWED, headers, "Method Not Allowed\n").into_response()
 }
 
 /// What is neither an endpoint nor a method: gRPC's answer to a client of gRPC, HTTP's to all others.
@@ -38,7 +41,7 @@ pub(crate) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     if content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc")) {
         grpc::unknown_service(uri.path()).into_http()
     } else {
-        (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+        (StatusCode::NOT_FOUND, [NOSNIFF], "404 page not found\n").into_response()
     }
 }
 
@@ -71,7 +74,7 @@ async fn health(State(handle): State<Handle>, Query(query): Query<Vec<(String, S
         None => json!({ "health": "true", "reason": "" }).to_string().into_response(),
         Some(reason) => {
             let body = format!("{}\n", json!({ "health": "false", "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, [NOSNIFF], body).into_response()
         }
     }
 }

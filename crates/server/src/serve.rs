@@ -1,6 +1,6 @@
 //! Starts a member, runs it, and stops it in good order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tenure_api::pb::etcdserverpb::kv_server::KvServer;
 use tenure_api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use tenure_replica::identity::IdentityError;
 use tenure_replica::{RecoveryError, Started};
-use tenure_store::{Limits, Member};
+use tenure_store::Limits;
 use tenure_wal::WalError;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -24,7 +24,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::client_port::ClientPort;
 use crate::clock::Clock;
-use crate::cluster::{ClusterService, first_members, own_member};
+use crate::cluster::{ClusterService, own_member};
 use crate::compaction_hashes::CompactionHashes;
 use crate::config::{Config, ConfigError};
 use crate::core::{self, Leadership, Surroundings};
@@ -35,13 +35,14 @@ use crate::input::{Input, MAX_WAITING, Stop};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
-use crate::opening::{Opened, find_place, open};
+use crate::opening::{Opened, find_origin, open, read_flags};
 use crate::peer::Peers;
+use crate::readiness::{OnPhase, Phase};
 use crate::requests::RequestBudget;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::{Ended, LOG_THREAD};
-use crate::{deadline, descriptors, grpc, http, large, oversize, peer, requests, workers};
+use crate::{deadline, descriptors, grpc, health, http, large, oversize, peer, readiness, requests, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -90,15 +91,25 @@ pub enum ServeError {
         /// The address.
         url: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
-    /// The system gives no more threads or randomness, or the file of pinned peers cannot be read.
+    /// A file of the data directory cannot be read or written.
+    #[error("cannot {op} {path}: {source}")]
+    File {
+        /// What was attempted.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        r#source: io::Error,
+    },
+    /// The system gives no more threads or randomness.
     #[error("{what}: {source}")]
     Io {
         /// What was attempted.
         what: &'static str,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The cluster that is to be joined does not know this member, or cannot be asked.
     #[error("{0}")]
@@ -118,23 +129,28 @@ pub enum ServeError {
 }
 
 /// Runs a member until `shutdown` resolves, then hands its leadership over and stops.
-pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    on_phase: OnPhase,
+) -> Result<(), ServeError> {
     config.check()?;
+    let founders = read_flags(&config)?;
     let descriptors = Descriptors::raise()?;
     let clock = Clock::start();
     let peer_listeners = listen(&config.listen_peer_urls, "peers", "listen-peer-urls").await?;
     let client_listeners = listen(&config.listen_client_urls, "clients", "listen-client-urls").await?;
-    let place = find_place(&config).await.map_err(ServeError::Join)?;
-    let first_members = place.as_ref().map_or_else(|| first_members(&config), |place| place.members.clone());
-    let opened = open(&config, place.as_ref(), &first_members, clock)?;
-    let mut running = Running::start(&config, clock, opened, first_members, descriptors, peer_listeners)?;
+    let origin = find_origin(&config, founders).await?;
+    let opened = open(&config, &origin, clock)?;
+    let mut running = Running::start(&config, clock, opened, descriptors, peer_listeners)?;
     running.serve_clients(&config, descriptors, client_listeners).await;
-    running.announce(&config);
+    running.announce(&config, on_phase.clone());
     let end = tokio::select! {
         result = &mut running.core => Some(of_core(result)),
         Some(Ended { result, .. }) = running.ended.recv() => Some(of_thread(result, &mut running.core).await),
         () = shutdown => None,
     };
+    on_phase(Phase::Stopping);
     running.stop(&config, end).await.map_err(|stop| why_stopped(stop, &config))
 }
 
@@ -159,11 +175,10 @@ impl Running {
         config: &Config,
         clock: Clock,
         opened: Opened,
-        first_members: BTreeMap<u64, Member>,
         descriptors: Descriptors,
         peer_listeners: Vec<TcpListener>,
     ) -> Result<Running, ServeError> {
-        let Opened { started, gate, pins, member_disk_id } = opened;
+        let Opened { started, gate, pins, member_disk_id, first_members, own_peer_urls } = opened;
         let Started { replica, log, checkpoints, .. } = started;
         let identity = *replica.identity();
         let (inputs, queue) = mpsc::channel(MAX_WAITING);
@@ -215,7 +230,7 @@ impl Running {
             metrics,
             compaction_hashes,
         };
-        let member = own_member(config, identity.member_id, member_disk_id);
+        let member = own_member(config, identity.member_id, member_disk_id, own_peer_urls);
         Ok(Running {
             core: core_runtime.spawn(core::run(replica, member, surroundings)),
             core_runtime,
@@ -243,8 +258,8 @@ impl Running {
         }
     }
 
-    /// Tells the log that the member has started, and when there is somebody who leads.
-    fn announce(&mut self, config: &Config) {
+    /// Tells the log that the member has started, and who waits for it when it may serve.
+    fn announce(&mut self, config: &Config, on_phase: OnPhase) {
         let identity = self.handle.shared.identity;
         tracing::info!(
             version = VERSION,
@@ -255,12 +270,7 @@ impl Running {
             "started"
         );
         let urls = texts(&config.advertise_client_urls);
-        let mut leadership = self.leadership.clone();
-        self.tasks.spawn(async move {
-            if leadership.wait_for(|leadership| leadership.leader_id.is_some()).await.is_ok() {
-                tracing::info!(clients = urls, "ready to serve client requests");
-            }
-        });
+        self.tasks.spawn(readiness::announce(self.handle.clone(), urls, on_phase));
     }
 
     /// Stops what still runs: in good order, unless something has ended by itself already.
@@ -357,17 +367,10 @@ async fn listen(
     let mut listeners = Vec::new();
     for url in urls {
         let error = |source| ServeError::Listen { whom, flag, url: url.to_string(), source };
-        listeners.push(bind(url).await.map_err(error)?);
+        let address = url.address().await.map_err(error)?;
+        listeners.push(descriptors::listen(address).map_err(error)?);
     }
     Ok(listeners)
-}
-
-/// Of the addresses of a name the IPv4 one, as in Go: who is told `localhost:2379` tries 127.0.0.1.
-async fn bind(url: &Url) -> io::Result<TcpListener> {
-    let mut addresses: Vec<_> = tokio::net::lookup_host(url.authority()).await?.collect();
-    addresses.sort_by_key(|address| !address.is_ipv4());
-    let address = addresses.first().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-    descriptors::listen(*address)
 }
 
 /// All services of the client port.
@@ -387,7 +390,7 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
     let grpc = grpc.prepare().into_axum_router();
     let grpc = grpc.layer(map_response(oversize::in_etcds_words)).layer(from_fn(around));
     let grpc = grpc.layer(map_response(large::unfold));
-    grpc.merge(http::router(handle.clone())).fallback(http::not_found)
+    grpc.merge(http::router(handle.clone())).merge(health::router(handle.clone())).fallback(http::not_found)
 }
 
 /// What is done for each call of gRPC, whatever its service: from the outermost on.

@@ -16,11 +16,13 @@ mod dev;
 mod garbage;
 mod grpc;
 mod http;
+mod initial_flags;
 mod kills;
 mod load;
 mod members;
 mod ports;
 mod process;
+mod readiness;
 mod restarts;
 
 use std::time::{Duration, Instant};
