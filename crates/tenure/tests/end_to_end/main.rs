@@ -20,6 +20,7 @@ mod members;
 mod ports;
 mod process;
 mod restarts;
+mod strangers;
 
 use std::time::{Duration, Instant};
 
