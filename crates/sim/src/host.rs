@@ -86,6 +86,11 @@ impl World {
             format_args!("  {}", Shown { from, to, message: &message }),
         );
         let now = it.clock.shows(self.now_us);
+        if !process.replica.listens_to(now, from, &message) {
+            // It may have been a member, or may not be known as one yet.
+            process.replica.on_peer(now, from, message);
+            return self.wake(member);
+        }
         process.heard_us.insert(from, self.now_us);
         let node = process.replica.node();
         if let PeerMessage::ChangeMembers(asked) = &message

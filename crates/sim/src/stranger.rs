@@ -25,6 +25,8 @@ use crate::world::World;
 const JUDGE: &str = "a stranger changes nothing";
 /// The last of a generation of machines: there are never so many.
 const STRANGER: u64 = 64;
+/// A message that names a term further ahead is not believed, whoever sends it.
+const MAX_TERM_JUMP: u64 = 1 << 32;
 /// More attempts and requests than wait at a time.
 const NUMBERS: u64 = 64;
 
@@ -54,7 +56,8 @@ impl World {
             let PeerMessage::Raft(envelope) = &lie else {
                 return require(JUDGE, false, || format!("{to} listens to {lie:?}"));
             };
-            if envelope.message.is_from_leader() {
+            let jump = envelope.term.0.saturating_sub(process.replica.node().current_term().0);
+            if envelope.message.is_from_leader() || jump > MAX_TERM_JUMP {
                 return Ok(());
             }
             self.coverage.reach(Mark::StrangerHeard);

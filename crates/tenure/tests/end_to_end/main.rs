@@ -24,6 +24,7 @@ mod ports;
 mod process;
 mod readiness;
 mod restarts;
+mod strangers;
 
 use std::time::{Duration, Instant};
 
