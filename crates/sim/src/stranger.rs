@@ -25,8 +25,6 @@ use crate::world::World;
 const JUDGE: &str = "a stranger changes nothing";
 /// The last of a generation of machines: there are never so many.
 const STRANGER: u64 = 64;
-/// A message that names a term further ahead is not believed, whoever sends it.
-const MAX_TERM_JUMP: u64 = 1 << 32;
 /// More attempts and requests than wait at a time.
 const NUMBERS: u64 = 64;
 
@@ -56,8 +54,9 @@ impl World {
             let PeerMessage::Raft(envelope) = &lie else {
                 return require(JUDGE, false, || format!("{to} listens to {lie:?}"));
             };
-            let jump = envelope.term.0.saturating_sub(process.replica.node().current_term().0);
-            if envelope.message.is_from_leader() || jump > MAX_TERM_JUMP {
+            let believed_term = process.replica.node().believed_term(from, envelope.term);
+            let is_not_believed = believed_term != Some(envelope.term);
+            if envelope.message.is_from_leader() || is_not_believed {
                 return Ok(());
             }
             self.coverage.reach(Mark::StrangerHeard);
