@@ -1,7 +1,8 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
-//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`).
+//! Two other programs share what stands around the members: `faults heavy` asks for much (`tests/faults/heavy`), and
+//! `faults links` narrows what is between them (`tests/faults/links`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -16,6 +17,7 @@ mod garbage;
 mod heavy;
 mod history;
 mod judges;
+mod links;
 mod load;
 mod network;
 mod operator;
@@ -70,6 +72,9 @@ struct Arguments {
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("heavy") {
         return heavy::main(std::env::args().skip(2));
+    }
+    if std::env::args().nth(1).as_deref() == Some("links") {
+        return links::main(std::env::args().skip(2));
     }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,

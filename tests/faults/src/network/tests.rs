@@ -140,3 +140,18 @@ async fn a_slow_link_takes_its_time() {
     arrives(&mut to, b"slow").await;
     assert!(sent.elapsed() >= DELAY);
 }
+
+#[tokio::test]
+async fn a_narrow_link_carries_at_its_rate_and_counts() {
+    const BYTES: usize = 300_000;
+    let pair = Pair::start().await;
+    pair.network.set(0, 1, Link::Narrow { bytes_per_s: 1_000_000 });
+    let (mut from, mut to) = pair.connect().await;
+    let before = pair.network.carried_bytes(0, 1);
+    let started = Instant::now();
+    let sent = vec![7; BYTES];
+    let send = async { from.write_all(&sent).await.expect("it listens") };
+    tokio::join!(send, arrives(&mut to, &sent));
+    assert!(started.elapsed() >= Duration::from_millis(270), "{:?}", started.elapsed());
+    assert_eq!(pair.network.carried_bytes(0, 1) - before, BYTES as u64);
+}
