@@ -48,7 +48,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// Beside what a put carries there are its key, its origin, frames.
 const OVERHEAD: f64 = 1.1;
 /// Nothing takes longer.
-const GIVE_UP: Duration = Duration::from_secs(120);
+const GIVE_UP: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the command line asks for.
@@ -185,7 +185,7 @@ impl Scene {
             has_proxies: true,
             flags: arguments.flags.clone(),
         };
-        let mut cluster = Cluster::new(settings, disks).await.map_err(|error| error.to_string())?;
+        let mut cluster = Cluster::new(settings, disks).map_err(|error| error.to_string())?;
         for at in 0..MEMBERS {
             cluster.start(at).map_err(|error| error.to_string())?;
         }

@@ -54,10 +54,13 @@ pub(crate) enum Link {
 /// All links.
 pub(crate) struct Network {
     /// `links[from][to]`.
-    links: Arc<Vec<Vec<(watch::Sender<Link>, Arc<Wire>)>>>,
+    links: Arc<Vec<Vec<Way>>>,
     /// End with this.
     _proxies: JoinSet<()>,
 }
+
+/// One direction between two members: what becomes of what is said, and what carries it.
+type Way = (watch::Sender<Link>, Arc<Wire>);
 
 /// What all connections of a link share.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Wire {
 
 impl Network {
     /// Starts a proxy for each member: it listens at the first port and leads to the second.
-    pub(crate) async fn start(ports: &[(u16, u16)]) -> io::Result<Network> {
+    pub(crate) fn start(ports: &[(u16, u16)]) -> io::Result<Network> {
         let link = || (watch::channel(Link::Open).0, Arc::new(Wire::new()));
         let row = || (0..ports.len()).map(|_| link()).collect();
         let links: Arc<Vec<Vec<_>>> = Arc::new((0..ports.len()).map(|_| row()).collect());
