@@ -67,6 +67,8 @@ pub enum FaultKind {
     InputOutput,
     /// ENOSPC, without any effect.
     NoSpace,
+    /// EMFILE, without any effect.
+    TooManyFiles,
 }
 
 /// One failure to come.
@@ -172,7 +174,7 @@ impl MemoryDisk {
         self.state.borrow().power_failed
     }
 
-    /// Limits the sum of all files' lengths.
+    /// Limits the sum of what all files take.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         self.state.borrow_mut().capacity_bytes = capacity_bytes;
     }
@@ -334,7 +336,7 @@ impl State {
     }
 
     fn ensure_room(&self, more_bytes: usize) -> Result<(), Failure> {
-        let used: usize = self.names.values().map(|inode| self.inodes[inode].content.len()).sum();
+        let used: usize = self.names.values().map(|inode| self.inodes[inode].used_bytes()).sum();
         match self.capacity_bytes {
             Some(capacity) if (used + more_bytes) as u64 > capacity => {
                 Err(Failure::Fault(FaultKind::NoSpace))
@@ -460,6 +462,7 @@ impl From<Failure> for io::Error {
         match failure {
             Failure::Fault(FaultKind::InputOutput) => Errno::IO.into(),
             Failure::Fault(FaultKind::NoSpace) => Errno::NOSPC.into(),
+            Failure::Fault(FaultKind::TooManyFiles) => Errno::MFILE.into(),
             Failure::PowerIsOff => Self::other("the power is off"),
         }
     }
