@@ -205,6 +205,7 @@ impl From<Failure> for ApiError {
             Failure::LeaderChanged => Self::LeaderChanged,
             Failure::TooManyRequests => Self::TooManyRequests,
             Failure::TooLarge => Self::RequestTooLarge,
+            Failure::NoSpace => Self::NoSpace,
             Failure::TimedOut => Self::Timeout,
             Failure::TimedOutLeaderFailed => Self::TimeoutDueToLeaderFail,
         }
@@ -253,6 +254,7 @@ mod tests {
             (Failure::LeaderChanged, ApiError::LeaderChanged),
             (Failure::TooManyRequests, ApiError::TooManyRequests),
             (Failure::TooLarge, ApiError::RequestTooLarge),
+            (Failure::NoSpace, ApiError::NoSpace),
             (Failure::TimedOut, ApiError::Timeout),
             (Failure::TimedOutLeaderFailed, ApiError::TimeoutDueToLeaderFail),
         ] {

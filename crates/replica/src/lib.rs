@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod checkpoint_files;
 mod checkpoint_worker;
 mod checkpointing;
 mod client_reads;
@@ -31,7 +32,10 @@ pub mod peers;
 pub mod record;
 mod recovery;
 mod replica;
+mod room;
 mod segments;
+mod sending;
+mod small_files;
 
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
@@ -43,3 +47,4 @@ pub use message::{ChangeMembers, Forward, ForwardRefusal, ForwardRefused, Member
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
 pub use replica::{Replica, ReplicaStatus};
+pub use small_files::{clear_leftovers, keep_room};

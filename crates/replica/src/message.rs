@@ -19,6 +19,11 @@ pub enum PeerMessage {
     ChangeMembers(ChangeMembers),
     /// What became of it.
     MembersChanged(MembersChanged),
+    /// Whether the sender's disk is short of room. Said when that changes, and again and again while it is so.
+    Room {
+        /// Whether it is.
+        is_short: bool,
+    },
 }
 
 /// Writes that clients gave to a follower, on their way to the leader.
@@ -57,6 +62,8 @@ pub enum ForwardRefusal {
     NotLeader,
     /// The leader has too much to commit.
     Overloaded,
+    /// Too few members have room for it on their disks.
+    NoSpace,
 }
 
 /// A change of the members that a client wants of the sender. Whoever does not lead says nothing to it.
@@ -88,6 +95,7 @@ impl PeerMessage {
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
+            PeerMessage::Room { .. } => false,
             PeerMessage::Forward(_)
             | PeerMessage::ForwardRefused(_)
             | PeerMessage::ChangeMembers(_)

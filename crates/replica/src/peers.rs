@@ -13,7 +13,7 @@ use std::io;
 use tenure_raft::NodeId;
 use tenure_wal::{Disk, DiskFile};
 
-use crate::identity::replace_file;
+use crate::small_files::replace_file;
 
 const FILE: &str = "peers";
 const TEMPORARY_FILE: &str = "peers.new";

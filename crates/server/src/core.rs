@@ -102,6 +102,8 @@ struct Core {
     roster_version: Option<u64>,
     /// It knows that it was removed, and is about to stop.
     is_leaving: bool,
+    /// The operator was told that its disk is short of room.
+    is_short: bool,
 }
 
 /// Runs the member until it is told to stop; an error is why it had to.
@@ -119,6 +121,7 @@ pub(crate) async fn run(
         alarm: Alarm::new(),
         roster_version: None,
         is_leaving: false,
+        is_short: false,
     };
     let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
     loop {
@@ -216,7 +219,24 @@ impl Core {
             }
         }
         self.show();
+        self.show_room();
         self.know_members();
+    }
+
+    fn show_room(&mut self) {
+        let is_short = self.replica.is_short_of_room();
+        if std::mem::replace(&mut self.is_short, is_short) == is_short {
+            return;
+        }
+        let member = format_args!("{:x}", self.replica.node().id().as_u64()).to_string();
+        if is_short {
+            tracing::warn!(
+                member,
+                "the disk is short of room: alarm NOSPACE. Free some, or delete keys and compact their history"
+            );
+        } else {
+            tracing::info!(member, "the disk has room again");
+        }
     }
 
     /// Lets the gate and the senders know of members that came, went, or moved.

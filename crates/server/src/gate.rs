@@ -12,7 +12,7 @@ use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Member
 use tenure_raft::NodeId;
 use tenure_replica::Identity;
 use tenure_replica::peers::{DirectoryChanged, PinnedPeers};
-use tenure_wal::RealDisk;
+use tenure_wal::{RealDisk, lacks_room};
 use tokio::sync::watch;
 
 use crate::core::Stop;
@@ -36,7 +36,10 @@ pub(crate) enum MeetError {
     Changed(#[from] DirectoryChanged),
     /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
     #[error("a peer's data directory cannot be written down: {0}")]
-    Disk(#[from] io::Error),
+    Disk(io::Error),
+    /// Our own disk has no room for it now: the peer will come again.
+    #[error("a peer's data directory cannot be written down yet: {0}")]
+    NoRoom(io::Error),
 }
 
 struct Known {
@@ -78,7 +81,11 @@ impl Gate {
     pub(crate) fn forget_removed(&self) -> io::Result<()> {
         let mut known = self.known();
         let Known { roster, disk, pins, .. } = &mut *known;
-        pins.forget(disk, |member| roster.removed.contains(&member))
+        match pins.forget(disk, |member| roster.removed.contains(&member)) {
+            // They are forgotten with the next change.
+            Err(error) if lacks_room(&error) => Ok(()),
+            forgotten => forgotten,
+        }
     }
 
     /// Whether a member was removed.
@@ -144,7 +151,7 @@ impl Gate {
         match self.meet(handshake.from, handshake.directory_id) {
             Ok(()) => Ok(HandshakeReply::Accepted { directory_id }),
             Err(MeetError::Changed(changed)) => refuse(HandshakeRefusal::Directory, changed.to_string()),
-            Err(error @ MeetError::Disk(_)) => Err(error),
+            Err(error @ (MeetError::Disk(_) | MeetError::NoRoom(_))) => Err(error),
         }
     }
 
@@ -163,7 +170,9 @@ impl Gate {
             let (member, found) = (peer.as_u64(), directory_id);
             return Err(DirectoryChanged { member, pinned, found }.into());
         }
-        Ok(pins.pin(disk, peer, directory_id)?)
+        pins.pin(disk, peer, directory_id).map_err(|error| {
+            if lacks_room(&error) { MeetError::NoRoom(error) } else { MeetError::Disk(error) }
+        })
     }
 
     /// A peer refused us. Returns why this member must stop, if it must: most of the others know it with

@@ -8,9 +8,11 @@ use tenure_raft::Configuration;
 use tenure_replica::first_configuration;
 use tenure_replica::identity::{self, Identity};
 use tenure_replica::peers::PinnedPeers;
-use tenure_replica::{Options, Start, Started, prepare_log};
+use tenure_replica::{
+    CheckpointWorker, Options, RecoveryError, Start, Started, clear_leftovers, keep_room, prepare_log,
+};
 use tenure_store::Member;
-use tenure_wal::RealDisk;
+use tenure_wal::{RealDisk, Wal, is_full};
 
 use crate::clock::Clock;
 use crate::config::{COMMAND_SLACK_BYTES, Config};
@@ -46,12 +48,18 @@ pub(crate) fn open(
     let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
     let folder = config.data_dir.join("member");
     refuse_etcds(&folder)?;
-    let log_folder = folder.join("wal");
+    let folders = Folders { log: folder.join("wal"), checkpoints: folder.join("snap") };
     let log_options =
         tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
     let member_disk = RealDisk::open(&folder)?;
-    prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
-    let (identity, first_configuration) = claim(config, place, &member_disk)?;
+    let io = |what| move |source| ServeError::Io { what, source };
+    clear_leftovers(&member_disk)
+        .map_err(io("cannot clear what an earlier start left in the data directory"))?;
+    CheckpointWorker::clear_leftovers(&RealDisk::open(&folders.checkpoints)?).map_err(RecoveryError::from)?;
+    folders
+        .with_room(|| Ok(prepare_log(&member_disk, RealDisk::open_for_log(&folders.log)?, log_options)?))?;
+    let (identity, first_configuration) = folders.with_room(|| claim(config, place, &member_disk))?;
+    keep_room(&member_disk).map_err(io("cannot keep room in the data directory"))?;
     let pins = PinnedPeers::load(&member_disk)
         .map_err(|source| ServeError::Io { what: "cannot read the file of pinned peers", source })?;
     let start = Start {
@@ -61,8 +69,11 @@ pub(crate) fn open(
         log_options,
         seed: random("cannot draw a seed")?,
     };
-    let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
-    let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
+    let started = folders.with_room(|| {
+        let log_disk = RealDisk::open_for_log(&folders.log)?;
+        let checkpoint_disk = RealDisk::open(&folders.checkpoints)?;
+        Ok(tenure_replica::start(start.clone(), log_disk, checkpoint_disk, clock.now())?)
+    })?;
     let roster = Roster::of(&started.replica, first_members);
     let member_disk_id = identity.directory_id;
     let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
@@ -71,6 +82,50 @@ pub(crate) fn open(
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }
     Ok(Opened { started, gate, member_disk_id })
+}
+
+/// Where the log is, and where the checkpoints are.
+struct Folders {
+    log: PathBuf,
+    checkpoints: PathBuf,
+}
+
+impl Folders {
+    /// Does a step of a start; on a full disk it gives up what was kept for times like this, and tries again: first the
+    /// room for a checkpoint, then that for a segment of the log. Nobody has the two folders open meanwhile.
+    fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, ServeError>) -> Result<T, ServeError> {
+        let gives_up: [&dyn Fn() -> Result<bool, ServeError>; 2] = [
+            &|| {
+                Ok(CheckpointWorker::give_up_reserve(&RealDisk::open(&self.checkpoints)?)
+                    .map_err(RecoveryError::from)?)
+            },
+            &|| Ok(Wal::remove_spares(&RealDisk::open(&self.log)?)?),
+        ];
+        let mut result = step();
+        for give_up in gives_up {
+            match result {
+                Err(error) if is_for_room(&error) => {
+                    result = if give_up()? { step() } else { Err(error) };
+                }
+                done => return done,
+            }
+        }
+        result.map_err(|error| {
+            if is_for_room(&error) { ServeError::NoRoom { why: error.to_string() } } else { error }
+        })
+    }
+}
+
+/// Whether a start fails for want of room alone.
+fn is_for_room(error: &ServeError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_full) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whose the data directory is, or is to be, and the configuration that this member began with.
@@ -99,7 +154,8 @@ fn claim(
         (Some(kept), None) => kept,
         (None, None) => of_flags(),
     };
-    first_configuration::keep(disk, &first).map_err(io("cannot write down the first configuration"))?;
+    first_configuration::keep(disk, &first)
+        .map_err(io("cannot write down the configuration that this member begins with"))?;
     let directory_id = getrandom::u64()
         .map_err(|error| ServeError::Io { what: "cannot draw a directory id", source: error.into() })?;
     Ok((identity::claim(disk, cluster_id, member_id, directory_id)?, first))

@@ -259,7 +259,8 @@ impl Sender {
                     PeerMessage::Raft(_)
                     | PeerMessage::ForwardRefused(_)
                     | PeerMessage::ChangeMembers(_)
-                    | PeerMessage::MembersChanged(_),
+                    | PeerMessage::MembersChanged(_)
+                    | PeerMessage::Room { .. },
                 )) => {}
             }
         }

@@ -35,7 +35,7 @@ use crate::opening::{Opened, find_place, open};
 use crate::peer::Peers;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
-use crate::workers::Ended;
+use crate::workers::{Ended, LOG_THREAD};
 use crate::{http, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
@@ -91,6 +91,14 @@ pub enum ServeError {
         what: &'static str,
         /// What the system said.
         source: io::Error,
+    },
+    /// The disk is full, and nothing was left to give up.
+    #[error(
+        "there is no room to start, though very little is needed ({why}): free a megabyte on the volume of --data-dir"
+    )]
+    NoRoom {
+        /// What was attempted, and what the system said.
+        why: String,
     },
     /// The cluster that is to be joined does not know this member, or cannot be asked.
     #[error("{0}")]
@@ -241,11 +249,14 @@ impl Running {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut self.clients)).await;
         self.tasks.shutdown().await;
         self.clients.shutdown().await;
-        let threads = tokio::time::timeout(DISK_TIMEOUT, all_threads(&mut self.ended)).await;
-        let threads = threads.unwrap_or_else(|_| {
-            tracing::warn!("the disk does not answer: stopping without closing the log");
-            Ok(())
-        });
+        let mut is_log_closed = false;
+        let threads = all_threads(&mut self.ended, &mut is_log_closed);
+        let threads = match tokio::time::timeout(DISK_TIMEOUT, threads).await {
+            Ok(result) => result,
+            // What is left is a checkpoint under way, which the next start removes.
+            Err(_) if is_log_closed => Ok(()),
+            Err(_) => Err("the disk does not answer: stopped without closing the log".to_owned()),
+        };
         end.and(threads.map_err(Stop::Failed))
     }
 
@@ -288,10 +299,14 @@ async fn all(tasks: &mut JoinSet<()>) {
 }
 
 /// Waits until the threads have ended, and returns what the first one had to complain of.
-async fn all_threads(ended: &mut mpsc::UnboundedReceiver<Ended>) -> Result<(), String> {
+async fn all_threads(
+    ended: &mut mpsc::UnboundedReceiver<Ended>,
+    is_log_closed: &mut bool,
+) -> Result<(), String> {
     let mut result = Ok(());
     while let Some(Ended { name, result: end }) = ended.recv().await {
         tracing::debug!(name, "a thread has ended");
+        *is_log_closed |= name == LOG_THREAD && end.is_ok();
         result = result.and(end);
     }
     result

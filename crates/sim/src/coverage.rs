@@ -39,6 +39,14 @@ pub enum Mark {
     TornTail,
     /// A disk failed, and its member stopped.
     DiskFailed,
+    /// A disk was full for a while.
+    DiskFull,
+    /// A write of the log waited for room.
+    LogWaited,
+    /// There was no room for a checkpoint, or a piece of one.
+    NoCheckpoint,
+    /// A member told another one whether it is short of room.
+    ToldOfRoom,
     /// The network was split.
     Partitioned,
     /// A process was paused.
@@ -79,7 +87,7 @@ pub enum Mark {
     Unknown,
 }
 
-const MARKS: [Mark; 35] = [
+const MARKS: [Mark; 39] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -96,6 +104,10 @@ const MARKS: [Mark; 35] = [
     Mark::CrashedInRecovery,
     Mark::TornTail,
     Mark::DiskFailed,
+    Mark::DiskFull,
+    Mark::LogWaited,
+    Mark::NoCheckpoint,
+    Mark::ToldOfRoom,
     Mark::Partitioned,
     Mark::Paused,
     Mark::TransferStarted,

@@ -46,6 +46,7 @@ impl World {
                 return self.drain(member);
             }
             Input::LogDone => return self.on_log_done(member),
+            Input::LogRetry => return self.on_log_retry(member),
             Input::CheckpointDone => {
                 let done = process.checkpoint_running.take().expect("a job was running");
                 process.replica.on_checkpoint_done(now, done);
@@ -281,6 +282,7 @@ impl World {
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
+            PeerMessage::Room { .. } => self.coverage.reach(Mark::ToldOfRoom),
             PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
         }
         self.said.messages += 1;
@@ -429,6 +431,6 @@ fn asks(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Forward(_) | PeerMessage::ChangeMembers(_) => true,
         PeerMessage::Raft(envelope) => matches!(envelope.message, Message::ReadIndex { .. }),
-        PeerMessage::ForwardRefused(_) | PeerMessage::MembersChanged(_) => false,
+        PeerMessage::ForwardRefused(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => false,
     }
 }

@@ -27,10 +27,11 @@ pub(crate) enum FaultKind {
     MemberChange,
     DiskLoss,
     Rot,
+    FullDisk,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 13] = [
+    pub(crate) const ALL: [FaultKind; 14] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -44,6 +45,7 @@ impl FaultKind {
         FaultKind::MemberChange,
         FaultKind::DiskLoss,
         FaultKind::Rot,
+        FaultKind::FullDisk,
     ];
 
     fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
@@ -61,6 +63,7 @@ impl FaultKind {
             FaultKind::MemberChange => plan.member_change_us,
             FaultKind::DiskLoss => plan.disk_loss_us,
             FaultKind::Rot => plan.rot_us,
+            FaultKind::FullDisk => plan.full_disk_us,
         }
     }
 }
@@ -162,6 +165,12 @@ impl Nemesis {
     pub(crate) fn disk_stall(&mut self) -> (StalledDisk, u64) {
         let disk = self.random.pick(&[StalledDisk::Log, StalledDisk::Checkpoints]);
         (disk, self.random.exponential(self.plan.mean_disk_stall_us))
+    }
+
+    /// How long a disk is full, and whether all are: members are often built alike.
+    pub(crate) fn full_disk(&mut self) -> (u64, bool) {
+        let lasts_us = self.random.exponential(self.plan.mean_full_disk_us);
+        (lasts_us, self.random.chance(CERTAIN_PPM / 3))
     }
 
     pub(crate) fn pause_us(&mut self) -> u64 {

@@ -160,7 +160,7 @@ fn size_bytes(message: &PeerMessage) -> u64 {
         },
         PeerMessage::Forward(forward) => forward.commands.iter().map(bytes::Bytes::len).sum(),
         PeerMessage::ForwardRefused(refused) => refused.attempts.len() * 8,
-        PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => 0,
+        PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => 0,
     };
     (FRAME_BYTES + body_bytes) as u64
 }

@@ -68,6 +68,7 @@ impl Plan {
             often(faults.member_change_us, "changes of members"),
             often(faults.disk_loss_us, "lost disks"),
             often(faults.rot_us, "rotten disks"),
+            often(faults.full_disk_us, "full disks"),
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
         if faults.ambush_ppm > 0 {
@@ -212,6 +213,10 @@ pub struct FaultPlan {
     pub disk_loss_us: Option<u64>,
     /// A bit turns over on a disk, or a file is gone, while its member is down.
     pub rot_us: Option<u64>,
+    /// Others fill a member's disk…
+    pub full_disk_us: Option<u64>,
+    /// …for so long, on average.
+    pub mean_full_disk_us: u64,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
     /// How many leaders are hit shortly after they were elected or began to change the members, and how many

@@ -103,6 +103,10 @@ impl fmt::Display for Shown<'_> {
             PeerMessage::MembersChanged(changed) => {
                 write!(f, "{} → {} MembersChanged {:?}", self.from, self.to, changed.answer)
             }
+            PeerMessage::Room { is_short } => {
+                let room = if *is_short { "is short of room" } else { "has room" };
+                write!(f, "{} → {} {room}", self.from, self.to)
+            }
         }
     }
 }
@@ -136,6 +140,7 @@ pub(crate) fn facts_of(message: &PeerMessage) -> [u64; 4] {
         }
         PeerMessage::ChangeMembers(asked) => [22, asked.boot, asked.number.0, asked.change.id().as_u64()],
         PeerMessage::MembersChanged(changed) => [23, changed.boot, changed.number.0, 0],
+        PeerMessage::Room { is_short } => [24, u64::from(*is_short), 0, 0],
     }
 }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod bench;
+mod causes;
 mod cli;
 mod client;
 mod dev;

@@ -54,14 +54,15 @@ pub trait DiskFile {
 /// Whether an operation failed for want of something that may be there again later: room on the disk, or a file that
 /// the process, or the machine, may have open. It had no effect that a second attempt would not undo.
 pub fn lacks_room(error: &io::Error) -> bool {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    is_full || lacks_descriptors(error)
+    let errno = error.raw_os_error();
+    let has_too_many_open =
+        errno == Some(Errno::MFILE.raw_os_error()) || errno == Some(Errno::NFILE.raw_os_error());
+    has_too_many_open || is_full(error)
 }
 
-/// Whether too many files are open.
-pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    errno == Some(Errno::MFILE.raw_os_error()) || errno == Some(Errno::NFILE.raw_os_error())
+/// Whether an operation failed because the disk is full, or a quota spent.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Reads exactly `buffer.len()` bytes, or fails with `UnexpectedEof`.

@@ -102,6 +102,7 @@ struct State {
     faults: Vec<Fault>,
     capacity_bytes: Option<u64>,
     counts: BTreeMap<Operation, u64>,
+    read_bytes: u64,
     changes_until_power_fails: Option<u64>,
     power_failed: bool,
 }
@@ -179,9 +180,24 @@ impl MemoryDisk {
         self.state.borrow_mut().capacity_bytes = capacity_bytes;
     }
 
+    /// The limit that was set.
+    pub fn capacity_bytes(&self) -> Option<u64> {
+        self.state.borrow().capacity_bytes
+    }
+
+    /// How much all files take.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.borrow().used_bytes() as u64
+    }
+
     /// How often an operation was called, failures included.
     pub fn count(&self, operation: Operation) -> u64 {
         self.state.borrow().counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many bytes were read.
+    pub fn read_bytes(&self) -> u64 {
+        self.state.borrow().read_bytes
     }
 
     /// How many changes (anything but a read) there were, failures included.
@@ -336,13 +352,16 @@ impl State {
     }
 
     fn ensure_room(&self, more_bytes: usize) -> Result<(), Failure> {
-        let used: usize = self.names.values().map(|inode| self.inodes[inode].used_bytes()).sum();
         match self.capacity_bytes {
-            Some(capacity) if (used + more_bytes) as u64 > capacity => {
+            Some(capacity) if (self.used_bytes() + more_bytes) as u64 > capacity => {
                 Err(Failure::Fault(FaultKind::NoSpace))
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[inode].used_bytes()).sum()
     }
 }
 

@@ -11,10 +11,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
 #[cfg(target_os = "linux")]
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::{Errno, retry_on_intr};
@@ -24,6 +24,8 @@ use crate::error::WalError;
 
 /// The file whose lock says that a process is using the directory.
 const LOCK_FILE: &str = "lock";
+/// The unit in which the system says what a file takes.
+const STAT_BLOCK_BYTES: u64 = 512;
 /// How much is zeroed with one write.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
 
@@ -207,6 +209,13 @@ impl DiskFile for RealFile {
     }
 
     fn reserve(&mut self, len_bytes: u64) -> io::Result<bool> {
+        // Some would take all that there is before they say that it is too little; others must not meet that.
+        let volume = fstatvfs(&self.file)?;
+        let held_bytes = self.file.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES);
+        let free_bytes = volume.f_bavail.saturating_mul(volume.f_frsize);
+        if volume.f_blocks > 0 && free_bytes < len_bytes.saturating_sub(held_bytes) {
+            return Err(Errno::NOSPC.into());
+        }
         let reserve = || fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len_bytes);
         // A signal to the process is no fault of the disk.
         match retry_on_intr(reserve) {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use crate::disk::{Disk, DiskFile, lacks_descriptors, lacks_room, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_full, lacks_room, read_exact_at};
 use crate::error::WalError;
 use crate::format::{BadHeader, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::Options;
@@ -70,6 +70,17 @@ impl<D: Disk> Segments<D> {
         let names =
             disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source })?;
         Ok(names.iter().any(|name| parse_name(name, SEGMENT_PREFIX).is_some()))
+    }
+
+    /// Removes all spares from this disk. Answers whether there were any.
+    pub(crate) fn remove_spares(disk: &D) -> Result<bool, WalError> {
+        let io = |op, name: &str, source| WalError::Io { op, path: disk.path_of(name), source };
+        let mut names = disk.list().map_err(|source| io("list", "", source))?;
+        names.retain(|name| parse_name(name, SPARE_PREFIX).is_some());
+        for name in &names {
+            disk.remove(name).map_err(|source| io("remove", name, source))?;
+        }
+        Ok(!names.is_empty())
     }
 
     fn open_segment(&self, name: &str) -> io::Result<Segment<D::File>> {
@@ -209,7 +220,7 @@ impl<D: Disk> Segments<D> {
         };
         // Give back what was taken. If that fails as well, the file stays behind as a short spare, which is
         // lengthened when its turn comes. One that can only not be opened now is as good as it was.
-        if !lacks_descriptors(&source) && self.disk.remove(&name).is_ok() {
+        if is_full(&source) && self.disk.remove(&name).is_ok() {
             self.spares.remove(&number);
         }
         self.is_prepared = false;

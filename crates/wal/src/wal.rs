@@ -60,6 +60,12 @@ impl<D: Disk> Wal<D> {
         Segments::any(disk)
     }
 
+    /// Gives back the room of all spares of a log that is not open, that of the next segment too. Answers whether there
+    /// were any.
+    pub fn remove_spares(disk: &D) -> Result<bool, WalError> {
+        Segments::remove_spares(disk)
+    }
+
     /// Opens the log on this disk, or creates one if there is none. All that is returned is durable.
     pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), WalError> {
         let mut segments = Segments::open(disk, &options)?;

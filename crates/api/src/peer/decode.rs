@@ -80,6 +80,7 @@ pub fn decode_frame(frame: Bytes) -> Result<Frame, DecodeError> {
         pb::frame::Body::MembersChanged(changed) => {
             Frame::Message(PeerMessage::MembersChanged(parse_members_changed(changed)?))
         }
+        pb::frame::Body::Room(pb::Room { is_short }) => Frame::Message(PeerMessage::Room { is_short }),
     })
 }
 
@@ -216,6 +217,7 @@ fn parse_forward_refused(refused: pb::ForwardRefused) -> Result<ForwardRefused, 
     let why = match refused.reason() {
         pb::forward_refused::Reason::NotLeader => ForwardRefusal::NotLeader,
         pb::forward_refused::Reason::Overloaded => ForwardRefusal::Overloaded,
+        pb::forward_refused::Reason::NoSpace => ForwardRefusal::NoSpace,
         pb::forward_refused::Reason::Unspecified => {
             return Err(DecodeError::Missing("the reason of a refusal"));
         }

@@ -19,6 +19,7 @@ pub fn encode_frame(message: &PeerMessage, out: &mut BytesMut) -> Result<(), Fra
         PeerMessage::ForwardRefused(message) => pb::frame::Body::ForwardRefused(forward_refused(message)),
         PeerMessage::ChangeMembers(asked) => pb::frame::Body::ChangeMembers(change_members(asked)),
         PeerMessage::MembersChanged(changed) => pb::frame::Body::MembersChanged(members_changed(changed)),
+        PeerMessage::Room { is_short } => pb::frame::Body::Room(pb::Room { is_short: *is_short }),
     };
     put_frame(body, MAX_FRAME_BYTES, out)
 }
@@ -224,6 +225,7 @@ fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {
     let reason = match refused.why {
         ForwardRefusal::NotLeader => pb::forward_refused::Reason::NotLeader,
         ForwardRefusal::Overloaded => pb::forward_refused::Reason::Overloaded,
+        ForwardRefusal::NoSpace => pb::forward_refused::Reason::NoSpace,
     };
     pb::ForwardRefused {
         term: refused.term.0,

@@ -147,12 +147,18 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             PeerMessage::Forward(Forward { term, boot, oldest_attempt, commands })
         },
     );
-    let why = prop_oneof![Just(ForwardRefusal::NotLeader), Just(ForwardRefusal::Overloaded)];
+    let why = prop_oneof![
+        Just(ForwardRefusal::NotLeader),
+        Just(ForwardRefusal::Overloaded),
+        Just(ForwardRefusal::NoSpace)
+    ];
     let refused =
         (any_term(), any::<u64>(), vec(any::<u64>(), 0..5), why).prop_map(|(term, boot, attempts, why)| {
             PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why })
         });
-    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => any_change_members(), 1 => any_members_changed()]
+    let room = any::<bool>().prop_map(|is_short| PeerMessage::Room { is_short });
+    let members = prop_oneof![any_change_members(), any_members_changed()];
+    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => room, 2 => members]
 }
 
 fn any_urls() -> impl Strategy<Value = Vec<String>> {

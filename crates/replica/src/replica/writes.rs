@@ -15,6 +15,7 @@ use crate::command::{self, Origin};
 use crate::forwards::Fate;
 use crate::job::{Failure, Job, Reply, RequestId};
 use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+use crate::room::needs_room;
 
 /// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
 /// not committed, is lower.
@@ -23,6 +24,9 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 impl Replica {
     /// Takes a write into the books, or says why not: certainly not done.
     pub(super) fn take_write(&mut self, request: RequestId, command: &Command) -> Result<(), Failure> {
+        if needs_room(command) && self.refuses_puts() {
+            return Err(Failure::NoSpace);
+        }
         if self.writes.len() >= self.options.max_requests || self.writes.bytes() >= MAX_WAITING_BYTES {
             return Err(Failure::TooManyRequests);
         }
@@ -115,7 +119,7 @@ impl Replica {
                 refused.push((origin.attempt, why));
             }
         }
-        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded] {
+        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::NoSpace] {
             let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
             self.refuse_forward(from, term, boot, attempts.collect(), why);
         }
@@ -131,8 +135,13 @@ impl Replica {
             Fate::Taken | Fate::Over => return None,
         }
         // Checked before it enters the log: there, every member has to execute it.
-        if !self.forwards.has_room(member, self.options.max_requests) || command::decode(&command).is_none() {
+        if !self.forwards.has_room(member, self.options.max_requests) {
             return None;
+        }
+        let (_, decoded) = command::decode(&command)?;
+        if leads && needs_room(&decoded) && self.refuses_puts() {
+            self.forwards.refuse(member, attempt, ForwardRefusal::NoSpace);
+            return Some(ForwardRefusal::NoSpace);
         }
         // The term that it was for is over here, for good: another one that this member may lead is not meant.
         let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
@@ -170,12 +179,15 @@ impl Replica {
                     let later = self.now.after(self.options.forward_retry_us);
                     self.writes.refused(attempt, later);
                 }
-                ForwardRefusal::Overloaded => {
-                    if let Some(request) = self.writes.request_of(attempt) {
-                        self.fail_write(request, Failure::TooManyRequests);
-                    }
-                }
+                ForwardRefusal::Overloaded => self.fail_attempt(attempt, Failure::TooManyRequests),
+                ForwardRefusal::NoSpace => self.fail_attempt(attempt, Failure::NoSpace),
             }
+        }
+    }
+
+    fn fail_attempt(&mut self, attempt: u64, failure: Failure) {
+        if let Some(request) = self.writes.request_of(attempt) {
+            self.fail_write(request, failure);
         }
     }
 

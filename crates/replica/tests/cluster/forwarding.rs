@@ -24,7 +24,8 @@ fn capture(cluster: &mut Cluster, copies: usize) -> Captured {
         PeerMessage::Raft(_)
         | PeerMessage::ForwardRefused(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => 1,
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. } => 1,
     });
     captured
 }
@@ -71,7 +72,8 @@ fn a_second_copy_is_not_refused_when_the_first_is_in_a_log() {
         PeerMessage::Raft(_)
         | PeerMessage::ForwardRefused(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => usize::from(from != old && to != old),
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. } => usize::from(from != old && to != old),
     });
     let request = cluster.put(origin, "key", "value");
     cluster.tick();

@@ -216,7 +216,10 @@ fn a_request_that_is_lost_on_the_way_is_made_again() {
         }
         // Doubled, too.
         PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => 2,
-        PeerMessage::Raft(_) | PeerMessage::Forward(_) | PeerMessage::ForwardRefused(_) => 1,
+        PeerMessage::Raft(_)
+        | PeerMessage::Forward(_)
+        | PeerMessage::ForwardRefused(_)
+        | PeerMessage::Room { .. } => 1,
     });
     let gone = follower_of(leader);
     let at = follower_of(gone);

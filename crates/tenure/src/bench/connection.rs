@@ -160,12 +160,11 @@ fn join(head: Bytes, tail: Bytes) -> Bytes {
 }
 
 fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
-    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    match text("grpc-status").as_deref() {
-        Some("0") => Ok(()),
+    match tonic::Status::from_header_map(headers) {
+        Some(status) if status.code() == tonic::Code::Ok => Ok(()),
         None => Err(CallError::Refused("an answer without grpc-status: not a gRPC server?".to_owned())),
-        Some(code) => {
-            let message = text("grpc-message").unwrap_or_default();
+        Some(status) => {
+            let (message, code) = (status.message(), i32::from(status.code()));
             Err(CallError::Refused(format!("{message} (gRPC status {code})")))
         }
     }

@@ -19,6 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use flags::ServeArguments;
 
+use crate::causes::with_causes;
+
 /// Runs a member until it is told to stop. The exit code says whether it stopped in good order.
 pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
     logging::start(arguments.log_format, arguments.log_level);
@@ -31,7 +33,7 @@ pub(crate) fn main(arguments: &ServeArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", with_causes(&error));
             // As etcd: whoever starts what failed again would do so in vain.
             let is_removed = matches!(error.downcast_ref(), Some(ServeError::Removed { .. }));
             if is_removed { ExitCode::SUCCESS } else { ExitCode::FAILURE }

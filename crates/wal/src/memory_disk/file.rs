@@ -81,6 +81,7 @@ impl DiskFile for MemoryFile {
         let start = content.len().min(offset as usize);
         let count = buffer.len().min(content.len() - start);
         buffer[..count].copy_from_slice(&content[start..start + count]);
+        state.read_bytes += count as u64;
         Ok(count)
     }
 
