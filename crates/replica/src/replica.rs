@@ -363,6 +363,21 @@ impl Replica {
         &self.store
     }
 
+    /// Up to where each of the others has acknowledged the log in the term that this member leads; nothing if it does
+    /// not.
+    pub fn acknowledged(&self) -> Vec<(NodeId, EntryId)> {
+        let term = self.node.current_term();
+        // Who has not acknowledged anything yet need not have heard of the term.
+        let acknowledged = self.node.match_indexes().filter(|(_, index)| index.0 > 0);
+        acknowledged.map(|(id, index)| (id, EntryId { term, index })).collect()
+    }
+
+    /// The term that it is in, and up to where its log is durable.
+    pub fn durable(&self) -> EntryId {
+        let status = self.node.status();
+        EntryId { term: status.hard_state.current_term, index: status.persisted_index }
+    }
+
     /// Whether its disk is short of room.
     pub fn is_short_of_room(&self) -> bool {
         self.room.is_short()

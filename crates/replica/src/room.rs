@@ -89,13 +89,21 @@ impl Room {
         (self.reserved_bytes, self.retry_at) = (None, None);
     }
 
-    /// The checkpoints' worker keeps so much.
-    pub(crate) fn on_reserved(&mut self, now: Time, bytes: u64, needed_bytes: u64, options: &Options) {
+    /// The checkpoints' worker keeps so much. Answers whether others should give something up for it.
+    pub(crate) fn on_reserved(
+        &mut self,
+        now: Time,
+        bytes: u64,
+        needed_bytes: u64,
+        options: &Options,
+    ) -> bool {
         self.reserved_bytes = Some(bytes);
         self.is_asking = false;
-        if is_too_little(bytes, needed_bytes, options) {
+        let is_too_little = is_too_little(bytes, needed_bytes, options);
+        if is_too_little {
             self.retry_at = Some(now.after(options.room_retry_us));
         }
+        is_too_little
     }
 
     /// For how much room is to be kept now, if that is to be changed, where `needed_bytes` are needed at least.

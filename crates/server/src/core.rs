@@ -187,10 +187,18 @@ impl Core {
                     self.replica.on_peer(now, from, message);
                 }
             }
-            Input::Unreachable { peer } => self.replica.on_unreachable(now, peer),
+            Input::Unreachable { peer } => {
+                self.note_acknowledged();
+                self.replica.on_unreachable(now, peer);
+            }
             Input::NotSent { message } => self.replica.on_not_sent(now, message),
             Input::LogDone(done) => self.replica.on_log_done(now, done),
-            Input::CheckpointDone(done) => self.replica.on_checkpoint_done(now, done),
+            Input::CheckpointDone(done) => {
+                if let CheckpointDone::Taken { .. } = done {
+                    self.note_acknowledged();
+                }
+                self.replica.on_checkpoint_done(now, done);
+            }
             Input::Fatal(_) | Input::Stop => {}
         }
     }
@@ -239,6 +247,16 @@ impl Core {
         }
     }
 
+    /// Has the gate remember what the others have by now: who comes back with less was put back to an older copy.
+    fn note_acknowledged(&mut self) {
+        let acknowledged = self.replica.acknowledged();
+        if !acknowledged.is_empty() {
+            self.surroundings.gate.note(acknowledged);
+            // It is written down with the rest that the gate knows.
+            self.roster_version = None;
+        }
+    }
+
     /// Lets the gate and the senders know of members that came, went, or moved.
     fn know_members(&mut self) {
         let version = self.replica.roster_version();
@@ -253,8 +271,8 @@ impl Core {
         tokio::task::spawn_blocking({
             let (gate, inputs) = (gate.clone(), inputs_of_core.clone());
             move || {
-                if let Err(error) = gate.forget_removed() {
-                    let why = format!("a removed peer cannot be forgotten: {error}");
+                if let Err(error) = gate.keep() {
+                    let why = format!("what is known of the peers cannot be written down: {error}");
                     // A member that stops already needs no other reason.
                     let _ = inputs.blocking_send(Input::Fatal(Stop::Failed(why)));
                 }

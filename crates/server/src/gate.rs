@@ -9,9 +9,9 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Members, PROTOCOL_VERSION};
-use tenure_raft::NodeId;
+use tenure_raft::{EntryId, NodeId};
 use tenure_replica::Identity;
-use tenure_replica::peers::{DirectoryChanged, PinnedPeers};
+use tenure_replica::peers::{NotTheSame, PinnedPeers, Standing};
 use tenure_wal::{RealDisk, lacks_room};
 use tokio::sync::watch;
 
@@ -21,6 +21,8 @@ use crate::roster::Roster;
 /// Checks handshakes. Not on the path of any message after the first.
 pub(crate) struct Gate {
     identity: Identity,
+    /// What we say of this start.
+    standing: Standing,
     /// What peers are told where this member is reached, as long as the cluster knows nothing else.
     own_peer_urls: Vec<String>,
     known: Mutex<Known>,
@@ -33,7 +35,7 @@ pub(crate) struct Gate {
 pub(crate) enum MeetError {
     /// It is not the one that was met under this id.
     #[error(transparent)]
-    Changed(#[from] DirectoryChanged),
+    Changed(#[from] NotTheSame),
     /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
     #[error("a peer's data directory cannot be written down: {0}")]
     Disk(io::Error),
@@ -51,16 +53,19 @@ struct Known {
 }
 
 impl Gate {
-    /// A gate for the peers of the member of `identity`; `disk` keeps the pins.
+    /// A gate for the peers of the member of `identity`, which `began` with this term and last index; `disk` keeps the
+    /// pins.
     pub(crate) fn new(
         identity: Identity,
+        began: EntryId,
         own_peer_urls: Vec<String>,
         roster: Roster,
         disk: RealDisk,
         pins: PinnedPeers,
     ) -> Gate {
         let known = Mutex::new(Known { roster, disk, pins, disowned_by: BTreeSet::new() });
-        Gate { identity, own_peer_urls, known, removed: watch::Sender::default() }
+        let standing = Standing { boot: identity.boot, began };
+        Gate { identity, standing, own_peer_urls, known, removed: watch::Sender::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -77,12 +82,23 @@ impl Gate {
         self.known().roster = roster;
     }
 
-    /// Drops what was pinned of members that were removed. Waits for the disk, if there is something to drop.
-    pub(crate) fn forget_removed(&self) -> io::Result<()> {
+    /// Notes up to where others have acknowledged the log. Waits for nothing.
+    pub(crate) fn note(&self, acknowledged: Vec<(NodeId, EntryId)>) {
+        let mut known = self.known();
+        for (member, id) in acknowledged {
+            known.pins.note(member, id);
+        }
+    }
+
+    /// Drops what was pinned of members that were removed, and writes down what was noted of the others. Waits for the
+    /// disk, if there is something to do.
+    pub(crate) fn keep(&self) -> io::Result<()> {
         let mut known = self.known();
         let Known { roster, disk, pins, .. } = &mut *known;
-        match pins.forget(disk, |member| roster.removed.contains(&member)) {
-            // They are forgotten with the next change.
+        let kept =
+            pins.forget(disk, |member| roster.removed.contains(&member)).and_then(|()| pins.save(disk));
+        match kept {
+            // It is done with the next change.
             Err(error) if lacks_room(&error) => Ok(()),
             forgotten => forgotten,
         }
@@ -114,6 +130,7 @@ impl Gate {
             directory_id: self.identity.directory_id,
             lane,
             peer_urls: self.peer_urls(),
+            standing: self.standing,
         }
     }
 
@@ -148,19 +165,25 @@ impl Gate {
             let detail = format!("member {:x} was removed from the cluster", handshake.from.as_u64());
             return refuse(HandshakeRefusal::Removed, detail);
         }
-        match self.meet(handshake.from, handshake.directory_id) {
-            Ok(()) => Ok(HandshakeReply::Accepted { directory_id }),
-            Err(MeetError::Changed(changed)) => refuse(HandshakeRefusal::Directory, changed.to_string()),
+        match self.meet(handshake.from, handshake.directory_id, handshake.standing) {
+            Ok(()) => Ok(HandshakeReply::Accepted { directory_id, standing: self.standing }),
+            Err(MeetError::Changed(changed)) => {
+                let reason = match changed {
+                    NotTheSame::Directory { .. } => HandshakeRefusal::Directory,
+                    NotTheSame::Start { .. } | NotTheSame::Log { .. } => HandshakeRefusal::PutBack,
+                };
+                refuse(reason, changed.to_string())
+            }
             Err(error @ (MeetError::Disk(_) | MeetError::NoRoom(_))) => Err(error),
         }
     }
 
     /// A peer shows its data directory: it must be the one it was met with; the first one is pinned.
     /// Waits for the disk then, which happens once for each peer that there ever is.
-    pub(crate) fn meet(&self, peer: NodeId, directory_id: u64) -> Result<(), MeetError> {
+    pub(crate) fn meet(&self, peer: NodeId, directory_id: u64, standing: Standing) -> Result<(), MeetError> {
         let mut known = self.known();
         let Known { roster, disk, pins, .. } = &mut *known;
-        pins.check(peer, directory_id)?;
+        pins.check(peer, directory_id, standing)?;
         let Some(member) = roster.members.get(&peer) else {
             // A stranger must not fill the file; once it is known to be a member it will be pinned.
             return Ok(());
@@ -168,9 +191,9 @@ impl Gate {
         if let Some(pinned) = member.directory_id.filter(|&pinned| pinned != directory_id) {
             // The others have met it, and it has said so in the log.
             let (member, found) = (peer.as_u64(), directory_id);
-            return Err(DirectoryChanged { member, pinned, found }.into());
+            return Err(NotTheSame::Directory { member, pinned, found }.into());
         }
-        pins.pin(disk, peer, directory_id).map_err(|error| {
+        pins.pin(disk, peer, directory_id, standing).map_err(|error| {
             if lacks_room(&error) { MeetError::NoRoom(error) } else { MeetError::Disk(error) }
         })
     }
@@ -181,6 +204,10 @@ impl Gate {
         match reason {
             // One that knows is enough: it has applied it, so it is committed.
             HandshakeRefusal::Removed => Some(Stop::Removed),
+            // So it is here: it has seen what is gone.
+            HandshakeRefusal::PutBack => {
+                Some(Stop::Failed(format!("another member turned this one away: {detail}")))
+            }
             HandshakeRefusal::Directory => {
                 let mut known = self.known();
                 known.disowned_by.insert(peer);

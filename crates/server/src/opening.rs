@@ -75,9 +75,10 @@ pub(crate) fn open(
         Ok(tenure_replica::start(start.clone(), log_disk, checkpoint_disk, clock.now())?)
     })?;
     let roster = Roster::of(&started.replica, first_members);
+    let began = started.replica.durable();
     let member_disk_id = identity.directory_id;
     let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
-    let gate = Arc::new(Gate::new(identity, own_peer_urls, roster, member_disk, pins));
+    let gate = Arc::new(Gate::new(identity, began, own_peer_urls, roster, member_disk, pins));
     if let Some(torn) = &started.torn_tail {
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }

@@ -197,8 +197,8 @@ impl Sender {
             let mut decoder = FrameDecoder::new();
             let frame = read_frame(&mut stream, &mut decoder).await?;
             match decode_frame(frame).map_err(invalid)? {
-                Frame::HandshakeReply(HandshakeReply::Accepted { directory_id }) => {
-                    match self.gate.meet(self.peer, directory_id) {
+                Frame::HandshakeReply(HandshakeReply::Accepted { directory_id, standing }) => {
+                    match self.gate.meet(self.peer, directory_id, standing) {
                         Ok(()) => Ok(stream),
                         Err(error) => Err(not_let_in(error, &self.inputs).await),
                     }

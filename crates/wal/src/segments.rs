@@ -197,9 +197,20 @@ impl<D: Disk> Segments<D> {
 
     /// Gives back the room of all spares but the one for the next segment.
     pub(crate) fn give_up_spares(&mut self) -> Result<(), WalError> {
-        while self.spares.len() > 1
-            && let Some(number) = self.spares.pop_last()
-        {
+        let mut kept = None;
+        for &number in &self.spares {
+            let name = spare_name(number);
+            let spare = self.open_segment(&name).map_err(|source| self.io("open", &name, source))?;
+            // One that was in use is ready; another may still be in preparation.
+            if kept.is_none_or(|(_, len_bytes)| spare.len_bytes > len_bytes) {
+                kept = Some((number, spare.len_bytes));
+            }
+        }
+        for number in std::mem::take(&mut self.spares) {
+            if kept.is_some_and(|(kept, _)| kept == number) {
+                self.spares.insert(number);
+                continue;
+            }
             let name = spare_name(number);
             self.disk.remove(&name).map_err(|source| self.io("remove", &name, source))?;
         }

@@ -236,9 +236,17 @@ fn spares_are_given_up_but_the_next_segment_is_not() {
     assert_eq!(disk.list().expect("nothing fails").len(), 3);
     pair.wal.give_up_spares().expect("nothing fails");
     assert_eq!(disk.list().expect("nothing fails").len(), 2);
-    let creations = disk.count(Operation::Create);
+    let (creations, allocations) = (disk.count(Operation::Create), disk.count(Operation::Allocate));
     pair.apply(&append(3000)).expect("nothing fails");
-    assert_eq!(disk.count(Operation::Create), creations);
+    assert_eq!((disk.count(Operation::Create), disk.count(Operation::Allocate)), (creations, allocations));
+    // One in preparation, and one that was in use: the latter is ready.
+    pair.wal.prepare(1000).expect("nothing fails");
+    pair.apply(&Op::Sync).expect("nothing fails");
+    pair.apply(&Op::Compact { sixteenths: 16 }).expect("nothing fails");
+    pair.apply(&append(1)).expect("nothing fails");
+    pair.wal.give_up_spares().expect("nothing fails");
+    let lengths: Vec<usize> = disk.names().iter().map(|name| disk.content(name).unwrap().len()).collect();
+    assert_eq!(lengths, [SMALL.segment_bytes as usize; 2]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tenure_raft::{
     AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, ReadId, Round, SliceError,
     Snapshot, SnapshotReply, Term,
 };
+use tenure_replica::peers::Standing;
 use tenure_replica::record::{self, RecordError};
 use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
 
@@ -97,13 +98,22 @@ fn parse_handshake(handshake: pb::Handshake) -> Result<Handshake, DecodeError> {
             pb::Lane::Unspecified => return Err(DecodeError::Missing("the lane")),
         },
         peer_urls: handshake.peer_urls,
+        standing: parse_standing(handshake.standing)?,
     })
+}
+
+fn parse_standing(standing: Option<pb::Standing>) -> Result<Standing, DecodeError> {
+    let pb::Standing { boot, term: of, index: last } = standing.unwrap_or_default();
+    Ok(Standing { boot, began: EntryId { term: term(of)?, index: index(last)? } })
 }
 
 fn parse_handshake_reply(reply: pb::HandshakeReply) -> Result<HandshakeReply, DecodeError> {
     use pb::handshake_reply::Outcome;
     match reply.outcome.ok_or(DecodeError::Missing("the outcome of a handshake"))? {
-        Outcome::Accepted(accepted) => Ok(HandshakeReply::Accepted { directory_id: accepted.directory_id }),
+        Outcome::Accepted(accepted) => {
+            let standing = parse_standing(accepted.standing)?;
+            Ok(HandshakeReply::Accepted { directory_id: accepted.directory_id, standing })
+        }
         Outcome::Refused(refused) => {
             let reason = parse_handshake_refusal(refused.reason())?;
             Ok(HandshakeReply::Refused { reason, detail: refused.detail })
@@ -119,6 +129,7 @@ fn parse_handshake_refusal(reason: pb::handshake_refused::Reason) -> Result<Hand
         Reason::Cluster => Ok(HandshakeRefusal::Cluster),
         Reason::Member => Ok(HandshakeRefusal::Member),
         Reason::Directory => Ok(HandshakeRefusal::Directory),
+        Reason::PutBack => Ok(HandshakeRefusal::PutBack),
         Reason::Removed => Ok(HandshakeRefusal::Removed),
     }
 }

@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use prost::Message as _;
 use tenure_raft::{AppendReply, Entry, EntryId, Envelope, LogSlice, Message, Snapshot, SnapshotReply};
+use tenure_replica::peers::Standing;
 use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage, record};
 
 use super::frame::LENGTH_BYTES;
@@ -38,9 +39,15 @@ pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
         directory_id: handshake.directory_id,
         lane: lane.into(),
         peer_urls: short_addresses(&handshake.peer_urls),
+        standing: Some(standing(handshake.standing)),
     };
     let result = put_frame(pb::frame::Body::Handshake(handshake), MAX_HANDSHAKE_BYTES, out);
     assert!(result.is_ok(), "the addresses were cut to fit");
+}
+
+fn standing(standing: Standing) -> pb::Standing {
+    let Standing { boot, began } = standing;
+    pb::Standing { boot, term: began.term.0, index: began.index.0 }
 }
 
 /// As many of the addresses as a handshake surely has room for.
@@ -72,8 +79,9 @@ pub fn encode_members(answer: &Members, out: &mut BytesMut) -> Result<(), FrameT
 pub fn encode_handshake_reply(reply: &HandshakeReply, out: &mut BytesMut) {
     const MAX_DETAIL_BYTES: usize = MAX_HANDSHAKE_BYTES / 2;
     let outcome = match reply {
-        HandshakeReply::Accepted { directory_id } => {
-            pb::handshake_reply::Outcome::Accepted(pb::HandshakeAccepted { directory_id: *directory_id })
+        HandshakeReply::Accepted { directory_id, standing: start } => {
+            let (directory_id, standing) = (*directory_id, Some(standing(*start)));
+            pb::handshake_reply::Outcome::Accepted(pb::HandshakeAccepted { directory_id, standing })
         }
         HandshakeReply::Refused { reason, detail } => {
             let detail = detail[..detail.floor_char_boundary(MAX_DETAIL_BYTES)].to_owned();
@@ -104,6 +112,7 @@ fn handshake_refusal(reason: HandshakeRefusal) -> pb::handshake_refused::Reason 
         HandshakeRefusal::Cluster => pb::handshake_refused::Reason::Cluster,
         HandshakeRefusal::Member => pb::handshake_refused::Reason::Member,
         HandshakeRefusal::Directory => pb::handshake_refused::Reason::Directory,
+        HandshakeRefusal::PutBack => pb::handshake_refused::Reason::PutBack,
         HandshakeRefusal::Removed => pb::handshake_refused::Reason::Removed,
     }
 }

@@ -9,6 +9,7 @@ use tenure_raft::{
     AppendReply, Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Payload, ReadId,
     Round, Snapshot, SnapshotReply, Term, Voters,
 };
+use tenure_replica::peers::Standing;
 use tenure_replica::{
     ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused, MemberChange,
     MembersChanged, RequestId,
@@ -212,10 +213,15 @@ fn any_members() -> impl Strategy<Value = Members> {
     (any::<u64>(), vec(member, 0..5)).prop_map(|(cluster_id, members)| Members { cluster_id, members })
 }
 
+fn any_standing() -> impl Strategy<Value = Standing> {
+    (any::<u64>(), any_term(), any_index())
+        .prop_map(|(boot, term, index)| Standing { boot, began: EntryId { term, index } })
+}
+
 fn any_handshake() -> impl Strategy<Value = Handshake> {
     let lane = prop_oneof![Just(Lane::Urgent), Just(Lane::Bulk)];
-    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane, any_urls()).prop_map(
-        |((protocol_version, cluster_id, directory_id), from, to, lane, peer_urls)| Handshake {
+    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane, any_urls(), any_standing()).prop_map(
+        |((protocol_version, cluster_id, directory_id), from, to, lane, peer_urls, standing)| Handshake {
             protocol_version,
             cluster_id,
             from,
@@ -223,6 +229,7 @@ fn any_handshake() -> impl Strategy<Value = Handshake> {
             directory_id,
             lane,
             peer_urls,
+            standing,
         },
     )
 }
@@ -233,10 +240,12 @@ fn any_handshake_reply() -> impl Strategy<Value = HandshakeReply> {
         Just(HandshakeRefusal::Cluster),
         Just(HandshakeRefusal::Member),
         Just(HandshakeRefusal::Directory),
+        Just(HandshakeRefusal::PutBack),
         Just(HandshakeRefusal::Removed),
     ];
     prop_oneof![
-        any::<u64>().prop_map(|directory_id| HandshakeReply::Accepted { directory_id }),
+        (any::<u64>(), any_standing())
+            .prop_map(|(directory_id, standing)| HandshakeReply::Accepted { directory_id, standing }),
         (reason, ".{0,100}").prop_map(|(reason, detail)| HandshakeReply::Refused { reason, detail }),
     ]
 }
@@ -385,7 +394,9 @@ fn addresses_that_are_too_long_are_left_out() {
     let short = "http://h:1".to_owned();
     let peer_urls = vec![short.clone(), "h".repeat(MAX_HANDSHAKE_BYTES), short.clone()];
     let (protocol_version, cluster_id, directory_id, lane) = (1, 7, 9, Lane::Bulk);
-    let handshake = Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls };
+    let standing = Standing::default();
+    let handshake =
+        Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls, standing };
     let mut out = BytesMut::new();
     encode_handshake(&handshake, &mut out);
     let mut decoder = FrameDecoder::new();

@@ -16,9 +16,6 @@ impl Replica {
         }
         let is_news = self.room.judge(needed_bytes);
         if is_news && self.room.is_short() {
-            if self.room.begin_giving_up() {
-                self.jobs.push_back(Job::Log(LogJob::GiveUpSpares));
-            }
             // What followers that are a little behind would like to have is too much now.
             self.compact_log(self.node.log().snapshot().last_included.index.0);
         }
@@ -38,7 +35,10 @@ impl Replica {
     /// The checkpoints' worker keeps so much room.
     pub(super) fn on_reserved(&mut self, bytes: u64) {
         let needed_bytes = self.needed_bytes();
-        self.room.on_reserved(self.now, bytes, needed_bytes, &self.options);
+        let is_too_little = self.room.on_reserved(self.now, bytes, needed_bytes, &self.options);
+        if is_too_little && self.room.begin_giving_up() {
+            self.jobs.push_back(Job::Log(LogJob::GiveUpSpares));
+        }
         if bytes >= needed_bytes {
             self.checkpoint.on_room();
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 
 use tenure_raft::{Configuration, NodeId, RoleKind, Time};
-use tenure_replica::peers::PinnedPeers;
+use tenure_replica::peers::{PinnedPeers, Standing};
 use tenure_replica::{
     CheckpointWorker, Job, LogDone, LogJob, LogWorker, MemberChange, Options, PeerMessage, Replica, Reply,
     RequestId, Start, identity, keep_room, prepare_log, start,
@@ -64,8 +64,8 @@ impl Member {
         keep_room(&disks.member)?;
         let mut pins = PinnedPeers::load(&disks.member)?;
         for peer in (1..=size).filter(|&peer| peer != number) {
-            pins.check(id(peer), peer)?;
-            pins.pin(&disks.member, id(peer), peer)?;
+            pins.check(id(peer), peer, Standing::default())?;
+            pins.pin(&disks.member, id(peer), peer, Standing::default())?;
         }
         let how = Start {
             identity,

@@ -6,6 +6,9 @@ use tenure_wal::RealDisk;
 
 use super::*;
 
+const STANDING: Standing = Standing { boot: 2, began: EntryId::ZERO };
+const OWN_STANDING: Standing = Standing { boot: 1, began: EntryId::ZERO };
+
 fn member(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
 }
@@ -15,7 +18,7 @@ fn gate(folder: &TempDir) -> Gate {
     let identity = Identity { cluster_id: 7, member_id: member(1), directory_id: 10, boot: 1 };
     let disk = RealDisk::open(folder.path()).unwrap();
     let pins = PinnedPeers::load(&disk).unwrap();
-    let gate = Gate::new(identity, vec!["http://own".into()], Roster::default(), disk, pins);
+    let gate = Gate::new(identity, EntryId::ZERO, vec!["http://own".into()], Roster::default(), disk, pins);
     gate.update(roster(&[1, 2, 3], &[]));
     gate
 }
@@ -37,6 +40,7 @@ fn handshake() -> Handshake {
         directory_id: 20,
         lane: Lane::Urgent,
         peer_urls: Vec::new(),
+        standing: STANDING,
     }
 }
 
@@ -51,7 +55,7 @@ fn refusal(gate: &Gate, handshake: &Handshake) -> HandshakeRefusal {
 fn a_member_is_let_in_and_a_stranger_is_told_why_not() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
-    let accepted = HandshakeReply::Accepted { directory_id: 10 };
+    let accepted = HandshakeReply::Accepted { directory_id: 10, standing: OWN_STANDING };
     assert_eq!(gate.answer(&handshake()).unwrap(), accepted);
     for (wrong, reason) in [
         (Handshake { protocol_version: 2, ..handshake() }, HandshakeRefusal::ProtocolVersion),
@@ -69,8 +73,8 @@ fn a_peer_is_known_again_after_a_restart_and_in_both_directions() {
     let folder = TempDir::new().unwrap();
     gate(&folder).answer(&handshake()).unwrap();
     let gate = gate(&folder);
-    assert!(matches!(gate.meet(member(2), 21), Err(MeetError::Changed(_))));
-    assert!(gate.meet(member(2), 20).is_ok());
+    assert!(matches!(gate.meet(member(2), 21, STANDING), Err(MeetError::Changed(_))));
+    assert!(gate.meet(member(2), 20, STANDING).is_ok());
     assert_eq!(refusal(&gate, &Handshake { directory_id: 21, ..handshake() }), HandshakeRefusal::Directory);
 }
 
@@ -92,7 +96,7 @@ fn only_who_was_removed_is_turned_away() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let stranger = Handshake { from: member(4), directory_id: 40, ..handshake() };
-    let accepted = HandshakeReply::Accepted { directory_id: 10 };
+    let accepted = HandshakeReply::Accepted { directory_id: 10, standing: OWN_STANDING };
     assert_eq!(gate.answer(&stranger).unwrap(), accepted);
     // A stranger is not pinned: anybody could fill the file.
     assert_eq!(gate.answer(&Handshake { directory_id: 41, ..stranger.clone() }).unwrap(), accepted);
@@ -114,10 +118,10 @@ fn the_pins_of_the_removed_are_dropped() {
     let gate = gate(&folder);
     gate.answer(&handshake()).unwrap();
     let pinned = std::fs::metadata(&file).unwrap().len();
-    gate.forget_removed().unwrap();
+    gate.keep().unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().len(), pinned);
     gate.update(roster(&[1, 3], &[2]));
-    gate.forget_removed().unwrap();
+    gate.keep().unwrap();
     assert!(std::fs::metadata(&file).unwrap().len() < pinned);
 }
 
@@ -140,4 +144,25 @@ fn peers_are_told_where_this_member_is_reached() {
     roster.members.get_mut(&member(1)).unwrap().peer_urls = vec!["http://moved".into()];
     gate.update(roster);
     assert_eq!(gate.handshake(member(2), Lane::Bulk).peer_urls, ["http://moved"]);
+}
+
+#[test]
+fn a_directory_that_was_put_back_to_an_older_copy_is_turned_away_and_its_member_stops() {
+    use tenure_raft::{Index, Term};
+    let folder = TempDir::new().unwrap();
+    let at = |term, index| EntryId { term: Term(term), index: Index(index) };
+    let first = gate(&folder);
+    first.answer(&handshake()).unwrap();
+    first.note(vec![(member(2), at(3, 70))]);
+    first.keep().unwrap();
+    drop(first);
+    // It is known again after a restart of the member that has seen it.
+    let gate = gate(&folder);
+    let comes = |boot, began| Handshake { standing: Standing { boot, began }, ..handshake() };
+    for older in [comes(1, at(3, 70)), comes(3, at(3, 69)), comes(3, at(2, 100))] {
+        assert_eq!(refusal(&gate, &older), HandshakeRefusal::PutBack);
+    }
+    assert!(matches!(gate.answer(&comes(3, at(3, 70))).unwrap(), HandshakeReply::Accepted { .. }));
+    let stop = gate.on_refused(member(3), HandshakeRefusal::PutBack, "put back").expect("one is enough");
+    assert!(matches!(stop, Stop::Failed(why) if why.contains("put back")));
 }

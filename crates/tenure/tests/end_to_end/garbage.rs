@@ -9,6 +9,7 @@ use tenure_api::peer::{
     encode_handshake,
 };
 use tenure_raft::NodeId;
+use tenure_replica::peers::Standing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -151,6 +152,7 @@ async fn strangers_at_the_peer_port_are_told_why_they_are_refused() {
         directory_id: 7,
         lane: Lane::Urgent,
         peer_urls: Vec::new(),
+        standing: Standing::default(),
     };
     for (handshake, expected) in [
         (Handshake { protocol_version: 99, ..good.clone() }, HandshakeRefusal::ProtocolVersion),
@@ -202,6 +204,7 @@ async fn strangers_who_say_nothing_keep_no_member_out() {
         directory_id: 3,
         lane: Lane::Urgent,
         peer_urls: Vec::new(),
+        standing: Standing::default(),
     };
     let mut bytes = BytesMut::new();
     encode_handshake(&handshake, &mut bytes);
