@@ -206,6 +206,8 @@ impl From<Failure> for ApiError {
             Failure::TooManyRequests => Self::TooManyRequests,
             Failure::TooLarge => Self::RequestTooLarge,
             Failure::NoSpace => Self::NoSpace,
+            // As in etcd: not every member is of a version that can do it.
+            Failure::Unsupported => Self::NotCapable,
             Failure::TimedOut => Self::Timeout,
             Failure::TimedOutLeaderFailed => Self::TimeoutDueToLeaderFail,
         }
@@ -255,6 +257,7 @@ mod tests {
             (Failure::TooManyRequests, ApiError::TooManyRequests),
             (Failure::TooLarge, ApiError::RequestTooLarge),
             (Failure::NoSpace, ApiError::NoSpace),
+            (Failure::Unsupported, ApiError::NotCapable),
             (Failure::TimedOut, ApiError::Timeout),
             (Failure::TimedOutLeaderFailed, ApiError::TimeoutDueToLeaderFail),
         ] {

@@ -20,7 +20,9 @@ pub mod response;
 pub mod peer;
 
 pub mod error;
+pub mod pieces;
 
 pub use error::ApiError;
+pub use pieces::Pieces;
 pub use request::check_range_stream;
 pub use response::Responder;

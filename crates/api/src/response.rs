@@ -36,6 +36,13 @@ impl Responder {
         range(self.header(response.revision), response)
     }
 
+    /// The same, with the pairs still to be made.
+    pub fn selection(self, selection: store::Selection) -> pb::RangeResponse {
+        let store::Selection { revision, more, count, pairs } = selection;
+        let kvs = pairs.map(Into::into).collect();
+        pb::RangeResponse { header: Some(self.header(revision)), kvs, more, count }
+    }
+
     /// The answer to a put.
     pub fn put(self, response: store::PutResponse) -> pb::PutResponse {
         put(self.header(response.revision), response)
@@ -93,6 +100,10 @@ fn response_op(response: store::ResponseOp) -> pb::ResponseOp {
     let header = |revision| pb::ResponseHeader { revision, ..Default::default() };
     let response = match response {
         store::ResponseOp::Range(response) => {
+            Response::ResponseRange(range(header(response.revision), response))
+        }
+        store::ResponseOp::Later(later) => {
+            let response = later.select().into_response();
             Response::ResponseRange(range(header(response.revision), response))
         }
         store::ResponseOp::Put(response) => Response::ResponsePut(put(header(response.revision), response)),

@@ -218,6 +218,11 @@ impl Configuration {
         self.is_voter(id) || self.learners.contains_key(&id)
     }
 
+    /// Whether it names nobody: a server that joins has no other until it hears of one.
+    pub fn is_empty(&self) -> bool {
+        self.halves().all(Voters::is_empty) && self.learners.is_empty()
+    }
+
     /// Whether a change is under way.
     pub fn is_joint(&self) -> bool {
         self.old_voters.is_some()

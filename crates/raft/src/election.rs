@@ -197,12 +197,14 @@ impl Node {
     }
 
     /// Refuses who asks for a vote while a leader is alive. An election that the leader itself asked for
-    /// is no disturbance. Returns whether the message was dealt with.
+    /// is no disturbance; it asks only voters for one. Returns whether the message was dealt with.
     pub(crate) fn refuse_disturbance(&mut self, envelope: &Envelope) -> bool {
         let candidate = envelope.from;
         let reply = match envelope.message {
             Message::PreVote { proposed_term, .. } => Message::PreVoteReply { proposed_term, granted: false },
-            Message::RequestVote { leadership_transfer: false, .. } => {
+            Message::RequestVote { leadership_transfer, .. }
+                if !leadership_transfer || !self.knows(candidate) =>
+            {
                 Message::RequestVoteReply { granted: false }
             }
             _ => return false,
@@ -303,6 +305,7 @@ impl Node {
         match &mut self.role {
             Role::Follower(Follower { leader_id: Some(known), heard_at, .. }) if *known == leader => {
                 *heard_at = Some(self.now);
+                self.leader_seen_at = self.now;
                 self.reset_election_deadline();
                 true
             }
@@ -310,6 +313,7 @@ impl Node {
             Role::Leader(_) | Role::Follower(Follower { leader_id: Some(_), .. }) => false,
             Role::Follower(Follower { leader_id: None, .. }) | Role::PreCandidate(_) | Role::Candidate(_) => {
                 self.become_follower(self.current_term(), Some(leader));
+                self.leader_seen_at = self.now;
                 true
             }
         }
@@ -356,6 +360,7 @@ impl Node {
         let term = self.current_term();
         self.event(Event::SteppedDown { term, reason });
         self.fail_leader_reads();
+        self.leader_seen_at = self.now;
         self.role = Role::Follower(Follower::new(self.now, None));
     }
 }

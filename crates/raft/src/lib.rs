@@ -54,6 +54,7 @@ mod configuration;
 mod early;
 mod effect;
 mod election;
+mod flow;
 pub mod invariants;
 mod log;
 mod membership;

@@ -199,13 +199,10 @@ impl Node {
         for id in leavers {
             self.take_leave(id);
         }
-        let Role::Leader(leader) = &self.role else { return };
         if self.configuration().is_voter(self.id) {
             return;
         }
-        let voters = leader.progress.iter().filter(|&(&id, _)| self.configuration().is_voter(id));
-        let successor = voters.max_by_key(|(_, progress)| progress.match_index).map(|(&id, _)| id);
-        if let Some(successor) = successor {
+        if let Some(successor) = self.best_successor(self.now) {
             self.send(successor, Message::TimeoutNow);
         }
         self.stop_leading(StepDownReason::Removed);

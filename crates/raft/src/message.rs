@@ -178,6 +178,16 @@ impl Message {
         }
     }
 
+    /// Whether a follower says this to its leader in answer: it shows that the follower lives.
+    pub fn is_answer_to_leader(&self) -> bool {
+        matches!(
+            self,
+            Message::AppendEntriesReply(_)
+                | Message::HeartbeatReply { .. }
+                | Message::InstallSnapshotReply { .. }
+        )
+    }
+
     /// Whether only the leader of the envelope's term can have sent this (SOURCES T3).
     pub fn is_from_leader(&self) -> bool {
         matches!(
@@ -194,10 +204,7 @@ impl Message {
     pub fn is_bulk(&self) -> bool {
         matches!(
             self,
-            Message::AppendEntries { .. }
-                | Message::AppendEntriesReply(_)
-                | Message::CommitNotice { .. }
-                | Message::InstallSnapshot { .. }
+            Message::AppendEntries { .. } | Message::CommitNotice { .. } | Message::InstallSnapshot { .. }
         )
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// How many messages may wait for the disk.
 pub(crate) const MAX_AFTER_DISK: usize = 1_024;
 
+/// By how much a message may raise the term: more than a thousand elections a second for a month.
+const MAX_TERM_JUMP: u64 = 1 << 32;
+
 /// What a server finds on its disk when it starts. The default is an empty disk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Restored {
@@ -105,6 +108,8 @@ pub struct Node {
     pub(crate) writes: Writes,
     pub(crate) role: Role,
     pub(crate) incoming: Option<IncomingSnapshot>,
+    /// When a leader was last heard, or this server last led; at first, when it started.
+    pub(crate) leader_seen_at: Time,
     pub(crate) next_read: u64,
     /// Messages that must not leave before what is being written is durable. While a disk stands still they
     /// would pile up without end: beyond [`MAX_AFTER_DISK`] they are lost, as any message may be.
@@ -139,6 +144,7 @@ impl Node {
             writes: Writes::default(),
             role: Role::Follower(Follower::new(now, None)),
             incoming: None,
+            leader_seen_at: now,
             next_read,
             after_disk: Vec::new(),
             effects: VecDeque::new(),
@@ -168,11 +174,18 @@ impl Node {
     /// A message has arrived. Messages may be lost, doubled, delayed and reordered.
     pub fn step(&mut self, now: Time, envelope: Envelope) {
         self.observe(now);
-        if envelope.to != self.id || envelope.from == self.id || envelope.term > Term::LIMIT {
+        if envelope.to != self.id || envelope.from == self.id || !self.is_possible_term(envelope.term) {
             return;
         }
-        // A leader that was paused must not act on a message before it has noticed that its time is over.
-        self.check_leadership();
+        // Leadership is handed over to a member that has the whole log: it knows the leader.
+        if envelope.message == Message::TimeoutNow && !self.knows(envelope.from) {
+            return;
+        }
+        // A leader that was paused must not act on a message before it has noticed that its time is over. But an
+        // answer counts when it has arrived, even if nobody looked at it in time.
+        if !envelope.message.is_answer_to_leader() {
+            self.check_leadership();
+        }
         if envelope.term < self.current_term() {
             self.answer_stale(&envelope);
             return;
@@ -305,6 +318,17 @@ impl Node {
         self.log.configuration()
     }
 
+    /// Whether `id` is a member in the newest configuration that is known to be committed or in one after it, or
+    /// the leader that this server follows.
+    pub fn knows(&self, id: NodeId) -> bool {
+        self.leader_id() == Some(id) || self.log.configurations_in_question().any(|known| known.is_member(id))
+    }
+
+    /// For how long this server has neither led nor heard a leader.
+    pub fn leaderless_us(&self, now: Time) -> u64 {
+        if let Role::Leader(_) = self.role { 0 } else { now.since_us(self.leader_seen_at) }
+    }
+
     /// The newest configuration that is known to be committed.
     pub fn committed_configuration(&self) -> &Configuration {
         self.log.configuration_at(self.log.commit_index)
@@ -328,6 +352,14 @@ impl Node {
 
     pub(crate) fn observe(&mut self, now: Time) {
         self.now = self.now.max(now);
+    }
+
+    /// A term is counted up by elections, one at a time. Who names one far beyond ours is lying or broken, and to
+    /// believe it a few times would leave no terms to elect in. A server that has no configuration yet has nothing to
+    /// compare with.
+    fn is_possible_term(&self, term: Term) -> bool {
+        let jump = term.0.saturating_sub(self.current_term().0);
+        term <= Term::LIMIT && (jump <= MAX_TERM_JUMP || self.configuration().is_empty())
     }
 
     fn handle(&mut self, envelope: Envelope) {

@@ -20,7 +20,8 @@ pub struct Options {
     pub max_append_bytes: usize,
     /// How many appends may be under way to one follower.
     pub max_inflight_messages: usize,
-    /// How many bytes of appends may be under way to one follower.
+    /// How many bytes of appends may be under way to one follower at the most. How many are is measured: what
+    /// the way to it carries in two round trips.
     pub max_inflight_bytes: usize,
     /// How many bytes of its entries a leader keeps uncommitted before it refuses more.
     pub max_uncommitted_bytes: usize,
@@ -48,8 +49,8 @@ impl Default for Options {
             broken_connection_spread_us: 20_000,
             disk_stall_timeout_us: 2_000_000,
             max_append_bytes: 1 << 20,
-            max_inflight_messages: 256,
-            max_inflight_bytes: 16 << 20,
+            max_inflight_messages: 1024,
+            max_inflight_bytes: 512 << 20,
             max_uncommitted_bytes: 64 << 20,
             max_command_bytes: 2 << 20,
             max_apply_bytes: 4 << 20,
@@ -80,7 +81,7 @@ impl Options {
         if bounds.contains(&0) { Err(OptionsError::ZeroBound) } else { Ok(()) }
     }
 
-    /// How long an append may go unanswered before it is taken for lost.
+    /// How long a follower may answer nothing of what was sent to it before it is asked how far it has come.
     pub(crate) fn retransmit_after_us(&self) -> u64 {
         (3 * self.heartbeat_interval_us).max(self.election_timeout_us / 2)
     }

@@ -9,17 +9,25 @@
 //!
 //! `Probe` looks for the place where the logs agree, one message at a time. `Replicate` sends ahead of the
 //! answers, within a window of messages and bytes. `Snapshot` sends a snapshot, one chunk at a time.
+//!
+//! An append is not lost because it is old: on a slow link each waits behind those before it, and to send them
+//! again would only make the queue longer. Lost is what is not answered though nothing else is answered either.
+//! Then an append without entries asks the follower how far it has come; its answer says what to send again.
 
 use std::collections::VecDeque;
 
+use crate::flow::{Flow, Sample};
 use crate::{EntryId, Index, Round, Time};
+
+/// How often the wait for an answer is doubled at the most.
+const MAX_BACK_OFF: u32 = 5;
 
 /// An append that was sent and not yet answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Inflight {
     last: Index,
     bytes: usize,
-    sent_at: Time,
+    sample: Sample,
 }
 
 /// The appends under way to one follower.
@@ -30,19 +38,31 @@ pub(crate) struct Inflights {
 }
 
 impl Inflights {
-    fn push(&mut self, last: Index, bytes: usize, sent_at: Time) {
-        self.appends.push_back(Inflight { last, bytes, sent_at });
+    fn push(&mut self, last: Index, bytes: usize, sample: Sample) {
+        self.appends.push_back(Inflight { last, bytes, sample });
         self.bytes += bytes;
     }
 
-    fn free_through(&mut self, index: Index) {
+    /// The appends up to `index` are answered. Returns how many bytes they had, and the newest of them.
+    fn free_through(&mut self, index: Index) -> Option<(usize, Sample)> {
+        let mut freed = None;
         while let Some(append) = self.appends.pop_front_if(|append| append.last <= index) {
+            self.bytes -= append.bytes;
+            let bytes = freed.map_or(0, |(bytes, _)| bytes);
+            freed = Some((bytes + append.bytes, append.sample));
+        }
+        freed
+    }
+
+    /// The appends behind `index` are no longer under way.
+    fn forget_behind(&mut self, index: Index) {
+        while let Some(append) = self.appends.pop_back_if(|append| append.last > index) {
             self.bytes -= append.bytes;
         }
     }
 
     fn oldest_sent_at(&self) -> Option<Time> {
-        self.appends.front().map(|append| append.sent_at)
+        self.appends.front().map(|append| append.sample.sent_at())
     }
 }
 
@@ -71,6 +91,8 @@ pub(crate) enum ProgressState {
         inflights: Inflights,
         /// The hole that is being filled.
         hole: Option<Hole>,
+        /// The append that asked last how far the follower has come.
+        asked_at: Time,
     },
     /// Receiving a snapshot.
     Snapshot {
@@ -107,6 +129,16 @@ pub(crate) struct Progress {
     pub(crate) acked_round: Round,
     /// What is being read from disk for it.
     pub(crate) loading: Option<Loading>,
+    /// How much may be under way.
+    pub(crate) flow: Flow,
+    /// When it last answered something that was sent to it in a stream.
+    answered_at: Time,
+    /// How many probes in a row have brought no such answer.
+    unanswered: u32,
+    /// Up to here entries were sent since this server leads.
+    sent_index: Index,
+    /// The lane to it is full: nothing more is sent before it answers something.
+    is_held: bool,
     /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
     /// leader had when it began.
     round_end: Index,
@@ -126,6 +158,11 @@ impl Progress {
             last_heard: now,
             acked_round: Round(0),
             loading: None,
+            flow: Flow::default(),
+            answered_at: now,
+            unanswered: 0,
+            sent_index: next_index.previous(),
+            is_held: false,
             round_end: next_index.previous(),
             round_began: now,
             was_in_time: false,
@@ -158,33 +195,64 @@ impl Progress {
 
     /// The follower agrees durably up to `index`. Returns whether that is news. An answer that comes late
     /// never moves anything back.
-    pub(crate) fn accept(&mut self, index: Index) -> bool {
+    pub(crate) fn accept(&mut self, now: Time, index: Index) -> bool {
         let changed = index > self.match_index;
         self.match_index = self.match_index.max(index);
-        self.next_index = self.next_index.max(index.next());
+        self.is_held = false;
         match &mut self.state {
-            ProgressState::Probe { .. } => {
-                self.next_index = self.match_index.next();
-                self.become_replicate();
+            // An answer to what was sent before the probe says nothing of what was sent behind that.
+            ProgressState::Probe { .. } if index.next() < self.next_index => {}
+            ProgressState::Probe { .. } => self.become_replicate(now),
+            ProgressState::Replicate { inflights, .. } => {
+                if let Some((bytes, newest)) = inflights.free_through(index) {
+                    self.flow.delivered(now, bytes, newest);
+                    self.answered(now);
+                }
             }
-            ProgressState::Replicate { inflights, .. } => inflights.free_through(index),
             ProgressState::Snapshot { last_included, .. } if index >= last_included.index => {
                 self.next_index = self.match_index.next();
-                self.become_replicate();
+                self.become_replicate(now);
             }
             ProgressState::Snapshot { .. } => {}
         }
+        self.next_index = self.next_index.max(self.match_index.next());
         changed
     }
 
-    /// Starts over from what is known to match.
+    fn answered(&mut self, now: Time) {
+        self.answered_at = now;
+        self.unanswered = 0;
+    }
+
+    /// Asks anew how far the follower has come. What was sent is not forgotten: it may have arrived.
     pub(crate) fn become_probe(&mut self) {
-        self.next_index = self.match_index.next();
         self.state = ProgressState::Probe { sent_at: None };
     }
 
-    fn become_replicate(&mut self) {
-        self.state = ProgressState::Replicate { inflights: Inflights::default(), hole: None };
+    /// The follower has what the leader has up to `index`, and nothing behind it is under way.
+    pub(crate) fn resume_behind(&mut self, now: Time, index: Index) {
+        self.next_index = index.max(self.match_index).next();
+        self.become_replicate(now);
+    }
+
+    fn become_replicate(&mut self, now: Time) {
+        self.state = ProgressState::Replicate { inflights: Inflights::default(), hole: None, asked_at: now };
+        self.answered(now);
+    }
+
+    /// What was sent behind `index` has certainly not left. Sending goes on when the follower has answered
+    /// something: then its lane has moved.
+    pub(crate) fn not_sent_behind(&mut self, index: Index) {
+        self.is_held = true;
+        if let ProgressState::Replicate { inflights, .. } = &mut self.state {
+            inflights.forget_behind(index);
+            self.next_index = self.next_index.min(index.max(self.match_index).next());
+        }
+    }
+
+    /// The follower lives: its lane may have moved.
+    pub(crate) fn release(&mut self) {
+        self.is_held = false;
     }
 
     /// A snapshot has to take the place of entries that are no longer there.
@@ -203,13 +271,32 @@ impl Progress {
     }
 
     /// Whether another append may be sent now.
-    pub(crate) fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
+    pub(crate) fn may_send(&mut self, max_messages: usize, max_bytes: usize) -> bool {
         match &self.state {
             ProgressState::Probe { sent_at } => sent_at.is_none(),
             ProgressState::Replicate { inflights, .. } => {
-                inflights.appends.len() < max_messages && inflights.bytes < max_bytes
+                let has_room = inflights.appends.len() < max_messages
+                    && inflights.bytes < self.flow.window_bytes(max_bytes);
+                self.flow.limited(!has_room);
+                has_room && !self.is_held
             }
             ProgressState::Snapshot { .. } => false,
+        }
+    }
+
+    /// How large the next append may be. A probe carries what was not sent before, and little of that: it may
+    /// have to be sent again.
+    pub(crate) fn max_append_bytes(&self, max_window_bytes: usize, max_append_bytes: usize) -> Option<usize> {
+        /// How much a probe may carry: the entries of a new leader's first moments.
+        const MAX_PROBE_BYTES: usize = 16 << 10;
+        match &self.state {
+            ProgressState::Probe { .. } if self.next_index > self.sent_index => {
+                Some(max_append_bytes.min(MAX_PROBE_BYTES))
+            }
+            ProgressState::Probe { .. } => None,
+            ProgressState::Replicate { .. } | ProgressState::Snapshot { .. } => {
+                Some(self.flow.append_bytes(max_window_bytes, max_append_bytes))
+            }
         }
     }
 
@@ -223,11 +310,13 @@ impl Progress {
 
     /// An append up to `last` is on its way.
     pub(crate) fn sent(&mut self, now: Time, last: Index, bytes: usize) {
+        self.sent_index = self.sent_index.max(last);
         match &mut self.state {
             ProgressState::Probe { sent_at } => *sent_at = Some(now),
             ProgressState::Replicate { inflights, .. } => {
                 if last >= self.next_index {
-                    inflights.push(last, bytes, now);
+                    let sample = self.flow.sent(now, inflights.appends.is_empty());
+                    inflights.push(last, bytes, sample);
                     self.next_index = last.next();
                 }
             }
@@ -235,13 +324,20 @@ impl Progress {
         }
     }
 
-    /// Whether the oldest append under way was sent at or before `deadline`: it is taken for lost.
-    pub(crate) fn overdue(&self, deadline: Time) -> bool {
-        match &self.state {
-            ProgressState::Replicate { inflights, .. } => {
-                inflights.oldest_sent_at().is_some_and(|sent_at| sent_at <= deadline)
-            }
-            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => false,
+    /// Whether something under way must be asked after: for long nothing was answered, and there was no probe. The
+    /// wait is doubled each time, since a probe waits behind what was sent before it.
+    pub(crate) fn is_overdue(&self, now: Time, patience_us: u64) -> bool {
+        let ProgressState::Replicate { inflights, asked_at, .. } = &self.state else { return false };
+        let Some(sent_at) = inflights.oldest_sent_at() else { return false };
+        let since = sent_at.max(self.answered_at).max(*asked_at);
+        now.since_us(since) >= patience_us << self.unanswered
+    }
+
+    /// The follower is asked how far it has come.
+    pub(crate) fn asked(&mut self, now: Time) {
+        if let ProgressState::Replicate { asked_at, .. } = &mut self.state {
+            *asked_at = now;
+            self.unanswered = (self.unanswered + 1).min(MAX_BACK_OFF);
         }
     }
 }

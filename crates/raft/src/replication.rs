@@ -5,8 +5,8 @@ use crate::progress::{Hole, Loading, Progress, ProgressState};
 use crate::quorum::quorum_value;
 use crate::role::{Leader, Role};
 use crate::{
-    AppendReply, Effect, Entry, EntryId, Event, Index, LogSlice, Message, Node, NodeId, Payload, Quorum,
-    Round, Time,
+    AppendReply, Effect, Entry, EntryId, Envelope, Event, Index, LogSlice, Message, Node, NodeId, Payload,
+    Quorum, Round, Time,
 };
 
 /// The leader's side.
@@ -86,17 +86,24 @@ impl Node {
             progress.become_snapshot(self.log.snapshot.last_included);
             return None;
         };
+        let first = progress.next_index;
+        let prev = EntryId { term: prev_term, index: first.previous() };
+        let Some(max_bytes) = progress.max_append_bytes(bytes, self.options.max_append_bytes) else {
+            return self.append_message(to, prev, Vec::new());
+        };
         let streaming = matches!(progress.state, ProgressState::Replicate { .. });
-        if streaming && progress.next_index > self.log.last_index() {
+        if streaming && first > self.log.last_index() {
             return commit_notice(progress, self.log.commit_index);
         }
-        let first = progress.next_index;
-        let Some(entries) = self.log.recent_slice(first, self.options.max_append_bytes) else {
-            self.load_entries(to, first);
-            return None;
-        };
-        let prev = EntryId { term: prev_term, index: first.previous() };
-        self.append_message(to, prev, entries)
+        match self.log.recent_slice(first, max_bytes) {
+            Some(entries) => self.append_message(to, prev, entries),
+            None if streaming => {
+                self.load_entries(to, first, max_bytes);
+                None
+            }
+            // A disk need not be asked before it is known what the follower lacks.
+            None => self.append_message(to, prev, Vec::new()),
+        }
     }
 
     /// Books an append as sent and makes the message.
@@ -111,12 +118,12 @@ impl Node {
         Some(Message::AppendEntries { slice, leader_commit })
     }
 
-    fn load_entries(&mut self, to: NodeId, first: Index) {
+    fn load_entries(&mut self, to: NodeId, first: Index, max_bytes: usize) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         if progress.loading.is_none() {
             progress.loading = Some(Loading::Entries { since: self.now });
-            let (last, max_bytes) = (self.log.last_index(), self.options.max_append_bytes);
+            let last = self.log.last_index();
             self.effects.push_back(Effect::LoadEntries { to, first, last, max_bytes });
         }
     }
@@ -127,7 +134,8 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = None;
-        let still_wanted = entries.first().is_some_and(|entry| entry.id.index == progress.next_index)
+        let still_wanted = matches!(progress.state, ProgressState::Replicate { .. })
+            && entries.first().is_some_and(|entry| entry.id.index == progress.next_index)
             && entries.last().is_some_and(|entry| self.log.matches(entry.id))
             && progress.may_send(self.options.max_inflight_messages, self.options.max_inflight_bytes);
         if still_wanted && let Some(prev_term) = self.log.term_at(progress.next_index.previous()) {
@@ -135,9 +143,6 @@ impl Node {
             if let Some(message) = self.append_message(to, prev, entries) {
                 self.send(to, message);
             }
-        } else if let ProgressState::Probe { sent_at } = &mut progress.state {
-            // Nothing came of it: the next heartbeat's answer tries again.
-            *sent_at = Some(self.now);
         }
     }
 
@@ -150,7 +155,7 @@ impl Node {
         match reply {
             // Nobody can agree with more than there is.
             AppendReply::Accepted { match_index } if match_index <= last_index => {
-                let is_news = progress.accept(match_index);
+                let is_news = progress.accept(now, match_index);
                 progress.count_round(now, last_index, self.options.election_timeout_us);
                 if is_news
                     && let Some(end) = progress.rest_of_hole()
@@ -167,26 +172,35 @@ impl Node {
     /// The follower lacks `prev`. While probing, go back to where the logs can agree (SOURCES R3, R4);
     /// while streaming, only a message may have been lost or overtaken.
     fn on_rejected(&mut self, from: NodeId, prev: EntryId, hint: EntryId) {
+        let now = self.now;
         let shared = self.log.last_not_after(hint);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.release();
+        // A follower that refuses what is known to match contradicts itself: it is asked again with the next
+        // heartbeat, not at once for ever.
+        if prev.index <= progress.match_index {
+            if let ProgressState::Probe { sent_at } = &mut progress.state {
+                *sent_at = Some(now);
+            }
+            return;
+        }
+        // An entry that both logs have with all before it (the Log Matching Property, paper §5.3).
+        let has_hint = shared == Some(hint) && hint.index >= progress.match_index;
+        let answers_last = prev.index == progress.next_index.previous();
         match &progress.state {
-            ProgressState::Probe { .. } if prev.index == progress.next_index.previous() => {
+            // Only an append without entries hangs on the last entry sent: it arrived behind all that were sent
+            // before it, or those are lost.
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } if answers_last && has_hint => {
+                progress.resume_behind(now, hint.index);
+            }
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } if answers_last => {
                 let next_index = shared.map_or(hint.index, |shared| shared.index.next());
-                // At least one step back, never below what is known to match. A follower that refuses even
-                // that contradicts itself: it is asked again with the next heartbeat, not at once for ever.
-                let contradicts = prev.index <= progress.match_index;
+                // At least one step back, never below what is known to match.
                 progress.next_index = next_index.min(prev.index).max(progress.match_index.next());
-                progress.state = ProgressState::Probe { sent_at: contradicts.then_some(self.now) };
+                progress.become_probe();
             }
-            ProgressState::Replicate { .. } if prev.index > progress.match_index => {
-                let only_a_hole = hint.index >= progress.match_index && shared == Some(hint);
-                if only_a_hole {
-                    self.refill_hole(from, hint, prev);
-                } else {
-                    progress.become_probe();
-                }
-            }
+            ProgressState::Replicate { .. } if has_hint => self.refill_hole(from, hint, prev),
             // An answer to something that was overtaken by events.
             ProgressState::Probe { .. }
             | ProgressState::Replicate { .. }
@@ -221,7 +235,8 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         let Some(mut entries) = entries else {
-            progress.become_probe();
+            // They have to be read from the disk: the stream begins anew there.
+            progress.resume_behind(self.now, have.index);
             return;
         };
         entries.retain(|entry| entry.id.index <= end);
@@ -237,29 +252,47 @@ impl Node {
 
     pub(crate) fn on_heartbeat_reply(&mut self, from: NodeId, round: Round) {
         let now = self.now;
-        let overdue = Time(now.0.saturating_sub(self.options.retransmit_after_us()));
-        let patient_since = Time(now.0.saturating_sub(self.options.heartbeat_interval_us));
+        let patience_us = self.options.retransmit_after_us();
+        let heartbeat_interval_us = self.options.heartbeat_interval_us;
         let last_index = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.last_heard = now;
+        progress.release();
         progress.count_round(now, last_index, self.options.election_timeout_us);
         // Nobody can answer a round that has not begun.
         progress.acked_round = progress.acked_round.max(round.min(leader.reads.round()));
-        // The follower lives. What it has not answered for long is lost; without this, the last append
-        // before a quiet time would stay lost for ever.
-        if progress.overdue(overdue) {
-            progress.become_probe();
-        }
+        let is_overdue = progress.is_overdue(now, patience_us);
         match &mut progress.state {
             // The answer is the disk's to give, and rounds for reads may follow each other much faster.
-            ProgressState::Probe { sent_at } => *sent_at = sent_at.filter(|&sent_at| sent_at > patient_since),
+            ProgressState::Probe { sent_at } => {
+                *sent_at = sent_at.filter(|&sent_at| now.since_us(sent_at) < heartbeat_interval_us);
+            }
+            // The follower lives. Without this, the last append before a quiet time would stay lost for ever.
+            ProgressState::Replicate { .. } if is_overdue => self.ask(from),
             ProgressState::Replicate { .. } => {}
             ProgressState::Snapshot { waiting_since, .. } => {
-                if waiting_since.is_some_and(|since| since <= overdue) {
+                if waiting_since.is_some_and(|since| now.since_us(since) >= patience_us) {
                     *waiting_since = None;
                 }
             }
+        }
+    }
+
+    /// Asks how far a follower has come of what was sent to it, with an append that has no entries.
+    fn ask(&mut self, to: NodeId) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        progress.asked(now);
+        let index = progress.next_index.previous();
+        let Some(term) = self.log.term_at(index) else {
+            // Whatever it has of what was sent, the log does not reach back to the rest.
+            progress.become_snapshot(self.log.snapshot.last_included);
+            return;
+        };
+        if let Some(message) = self.append_message(to, EntryId { term, index }, Vec::new()) {
+            self.send(to, message);
         }
     }
 
@@ -270,6 +303,20 @@ impl Node {
             ProgressState::Replicate { .. } => progress.become_probe(),
             ProgressState::Probe { .. } => {}
             ProgressState::Snapshot { waiting_since, .. } => *waiting_since = None,
+        }
+    }
+
+    /// A message that was given out to be sent has certainly not left: the caller's queue to its receiver is
+    /// full. What it carried is sent again once the receiver has answered something.
+    pub fn on_not_sent(&mut self, now: Time, envelope: &Envelope) {
+        self.observe(now);
+        if envelope.term != self.current_term() {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&envelope.to) else { return };
+        if let Message::AppendEntries { slice, .. } = &envelope.message {
+            progress.not_sent_behind(slice.prev().index);
         }
     }
 
@@ -362,12 +409,14 @@ impl Node {
         Some(last)
     }
 
-    /// Appends what came early and now has its place.
+    /// Appends what came early and now has its place. It is believed no more than what comes in time: what
+    /// contradicts the committed log is ignored.
     fn splice_early(&mut self, mut verified: Index) -> Index {
         while let Role::Follower(follower) = &mut self.role
             && let Some(slice) = follower.early.take_up_to(verified)
         {
-            if let Some(last) = self.splice(slice) {
+            let committed = self.log.id_at(self.log.commit_index);
+            if let Some(last) = slice.above(committed).and_then(|slice| self.splice(slice)) {
                 verified = verified.max(last);
             }
         }

@@ -1,5 +1,6 @@
 //! Leadership transfer (thesis §3.10, SOURCES L4).
 
+use crate::progress::ProgressState;
 use crate::role::{Follower, Role, Transfer};
 use crate::{Event, Message, Node, NodeId, Time};
 
@@ -21,6 +22,20 @@ pub enum TransferError {
 }
 
 impl Node {
+    /// The voter that can take leadership over soonest: of those heard within two heartbeats, which one that has just
+    /// died is not for long, the furthest. None if there is no other voter, or this server does not lead.
+    pub fn best_successor(&self, now: Time) -> Option<NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let lately = Time(now.0.saturating_sub(2 * self.options.heartbeat_interval_us));
+        let voters = leader.progress.iter().filter(|&(&id, _)| self.configuration().is_voter(id));
+        let best = voters.max_by_key(|(_, progress)| {
+            // A connection that broke makes a probe of a stream.
+            let streams = matches!(progress.state, ProgressState::Replicate { .. });
+            (progress.last_heard >= lately, streams, progress.match_index)
+        });
+        best.map(|(&id, _)| id)
+    }
+
     /// Hands leadership to `target`: no more proposals are taken, the target is brought up to date, then
     /// told to campaign at once. If that takes longer than an election timeout it is called off.
     pub fn transfer_leadership(&mut self, now: Time, target: NodeId) -> Result<(), TransferError> {

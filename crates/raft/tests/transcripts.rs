@@ -74,6 +74,7 @@ transcripts! {
     a_leader_without_a_quorum_goes_quiet
     a_leaders_own_write_counts_when_it_is_durable
     a_learner_becomes_a_voter_when_it_has_caught_up
+    a_log_that_was_compacted_meanwhile_is_not_asked_after
     a_longer_log_of_an_older_term_loses
     a_lost_last_append_is_sent_again_on_an_idle_cluster
     a_pre_vote_that_comes_after_winning_changes_nothing
@@ -94,6 +95,7 @@ transcripts! {
     a_snapshot_does_not_cut_off_what_the_log_has_since_received
     a_split_vote_is_tried_again
     a_stalled_disk_is_not_buried_under_replies
+    a_strangers_word_counts_for_little
     a_transfer_to_a_partitioned_server_is_called_off
     a_truncated_entry_comes_back_and_commits
     a_vote_is_not_answered_before_it_is_durable

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tenure_raft::{EntryId, NodeId, Snapshot};
 use tenure_store::Store;
-use tenure_store::checkpoint::{Reader, Writer};
+use tenure_store::checkpoint::{CheckpointError, Reader, Verifier, Writer};
 use tenure_wal::{Disk, DiskFile, is_full, lacks_room};
 
 use crate::checkpoint_files::{
@@ -51,6 +51,15 @@ pub enum CheckpointFault {
         /// What the system said.
         source: io::Error,
     },
+    /// What was being written could not be read back: a bug, or memory that failed. Nothing of it counts.
+    #[error(
+        "a bug in this program, or memory that failed: a checkpoint that was being written could not be read back \
+         ({why}). It is not used; the checkpoint before it and the log are as they were"
+    )]
+    Unreadable {
+        /// What a reader would have against it.
+        why: CheckpointError,
+    },
     /// The newest checkpoint is damaged.
     #[error(
         "checkpoint {} is damaged ({why}): this member cannot start from it. Remove the member from the \
@@ -69,7 +78,7 @@ impl CheckpointFault {
     fn lacks_room(&self) -> bool {
         match self {
             Self::Io { source, .. } => lacks_room(source),
-            Self::Damaged { .. } => false,
+            Self::Unreadable { .. } | Self::Damaged { .. } => false,
         }
     }
 }
@@ -201,17 +210,22 @@ impl<D: Disk> CheckpointWorker<D> {
         let kept = if self.is_suspect { 0 } else { kept_segments(newest, &state, self.max_dead_bytes) };
         let mut segments = newest[..kept].to_vec();
         let revision = state.revision();
+        let since = segments.last().map_or(0, |last| last.revision);
+        let mut verifier = Verifier::new(state.clone(), since);
         let writer = match segments.last() {
-            Some(last) => Writer::part(state, last.revision),
+            Some(_) => Writer::part(state, since),
             None => Writer::new(state),
         };
         let mut offset = 0;
         let mut checksum = 0;
         for block in writer {
+            // A checkpoint that cannot be read would be found out at the next start, by all members at once.
+            verifier.push(&block).map_err(unreadable)?;
             self.write(&mut file, offset, &block).map_err(fault("write", path.clone()))?;
             checksum = crc32c::crc32c_append(checksum, &block);
             offset += block.len() as u64;
         }
+        verifier.finish().map_err(unreadable)?;
         file.sync().map_err(fault("sync", path))?;
         let last_included = snapshot.last_included;
         segments.push(Segment { last_included, revision, len_bytes: offset, crc: checksum });
@@ -314,8 +328,15 @@ impl<D: Disk> CheckpointWorker<D> {
             self.give_reserve_up()?;
         }
         if bytes > 0 {
-            let is_there = self.disk.list()?.iter().any(|name| name == RESERVE_FILE);
-            reserve(&self.disk, RESERVE_FILE, !is_there, bytes)?;
+            // What cannot be read now is tried again later: only what cannot be written stops a member.
+            let Ok(names) = self.disk.list() else { return Ok(()) };
+            let mut file = if names.iter().any(|name| name == RESERVE_FILE) {
+                let Ok(file) = self.disk.open(RESERVE_FILE) else { return Ok(()) };
+                file
+            } else {
+                self.disk.create(RESERVE_FILE)?
+            };
+            reserve(&mut file, bytes)?;
             self.reserved_bytes = bytes;
         }
         Ok(())
@@ -476,4 +497,8 @@ impl Manifest {
 
 fn fault(op: &'static str, path: PathBuf) -> impl Fn(io::Error) -> CheckpointFault + use<> {
     move |source| CheckpointFault::Io { op, path: path.clone(), source }
+}
+
+fn unreadable(why: CheckpointError) -> CheckpointFault {
+    CheckpointFault::Unreadable { why }
 }

@@ -7,9 +7,10 @@
 //! behind that entry none of the attempt's term can follow, and before it the attempt was not. Only then
 //! is the write parked again. Losing the leader alone proves nothing.
 //!
-//! While the leader of its term leads, an attempt that has brought no answer for long is sent once more, as
-//! it was: the leader knows what became of it (see [`crate::forwards`]), and the first message may have been
-//! lost with a connection.
+//! While the leader of its term leads and has brought none of the attempts to an end for long, it is asked, by their
+//! numbers, which of them it lacks: the message that carried them may have been lost with a connection. Only those
+//! are sent once more, as they were; the leader knows what became of each (see [`crate::forwards`]). An attempt that
+//! is merely old is not lost: on a slow link it waits behind others.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +26,9 @@ enum Stage {
     /// In no log. It may be offered to a leader from `not_before` on, or to one of a term later than
     /// `refused_in` at once.
     Parked { not_before: Time, refused_in: Term },
-    /// Offered to the leader of `term`, for the last time at `offered_at`. Once more than one message may
-    /// carry it, that one was not sent proves nothing.
-    Proposed { term: Term, attempt: u64, offered_at: Time, is_repeated: bool },
+    /// Offered to the leader of `term`. Once more than one message may carry it, that one was not sent proves
+    /// nothing.
+    Proposed { term: Term, attempt: u64, is_repeated: bool },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,8 +63,12 @@ pub(crate) struct ClientWrites {
     parked: usize,
     /// The sum of the commands' lengths.
     bytes: usize,
-    /// No attempt that is to be repeated was last offered before this.
-    oldest_offer: Time,
+    /// The same of those that a leader may have.
+    offered_bytes: usize,
+    /// When an attempt was last offered while there was no other, or brought to an end, or asked after.
+    silent_since: Time,
+    /// How many questions in a row have brought no end to any.
+    unanswered: u32,
     /// The latest term of which an entry was applied.
     applied_term: Term,
 }
@@ -78,7 +83,9 @@ impl ClientWrites {
             attempts: BTreeMap::new(),
             parked: 0,
             bytes: 0,
-            oldest_offer: Time::NEVER,
+            offered_bytes: 0,
+            silent_since: Time(0),
+            unanswered: 0,
             applied_term: Term(0),
         }
     }
@@ -111,9 +118,9 @@ impl ClientWrites {
         self.writes.first_key_value().map_or(Time::NEVER, |(_, write)| write.deadline)
     }
 
-    /// When a parked write may next be offered.
-    pub(crate) fn next_offer(&self) -> Time {
-        if self.parked == 0 {
+    /// When a parked write may next be offered. As long as the leader has `max_offered_bytes`, that waits for it.
+    pub(crate) fn next_offer(&self, max_offered_bytes: usize) -> Time {
+        if self.parked == 0 || self.offered_bytes >= max_offered_bytes {
             return Time::NEVER;
         }
         let parked = self.writes.values().filter_map(|write| match write.stage {
@@ -123,17 +130,31 @@ impl ClientWrites {
         parked.min().unwrap_or(Time::NEVER)
     }
 
-    /// The parked writes that may be offered now, each as a new attempt for `term`, oldest first. What is
-    /// not taken after all must be given back with [`ClientWrites::refused`].
-    pub(crate) fn offer(&mut self, now: Time, term: Term) -> Vec<Attempt> {
-        if self.parked == 0 {
-            return Vec::new();
+    /// The parked writes that may be offered now, each as a new attempt for `term`, oldest first, until a leader may
+    /// have `max_offered_bytes` (and one more). What is not taken after all must be given back with
+    /// [`ClientWrites::refused`].
+    pub(crate) fn offer(&mut self, now: Time, term: Term, max_offered_bytes: usize) -> Vec<Attempt> {
+        let mut offered = self.offerable(now, term);
+        let mut room = max_offered_bytes.saturating_sub(self.offered_bytes);
+        let mut fits = |request: &RequestId| {
+            let has_room = room > 0;
+            room = room.saturating_sub(self.writes.get(request).map_or(0, |write| write.command.len()));
+            has_room
+        };
+        let count = offered.iter().take_while(|request| fits(request)).count();
+        offered.truncate(count);
+        if !offered.is_empty() && self.attempts.is_empty() {
+            (self.silent_since, self.unanswered) = (now, 0);
         }
-        let (member, boot) = (self.member, self.boot);
+        offered.into_iter().map(|request| self.begin_attempt(request, term)).collect()
+    }
+
+    /// The parked writes whose time has come, oldest first.
+    fn offerable(&self, now: Time, term: Term) -> Vec<RequestId> {
         let mut offered = Vec::new();
         // New writes are the last, so the usual few are found from behind.
         let mut left = self.parked;
-        for (&request, write) in self.writes.iter_mut().rev() {
+        for (&request, write) in self.writes.iter().rev() {
             if left == 0 {
                 break;
             }
@@ -144,51 +165,67 @@ impl ClientWrites {
             }
         }
         offered.reverse();
-        self.parked -= offered.len();
         offered
-            .into_iter()
-            .map(|request| {
-                let number = self.next_attempt;
-                self.next_attempt += 1;
-                let write = self.writes.get_mut(&request).expect("it was just found");
-                let command = std::mem::take(&mut write.command);
-                write.command = with_origin(command, Origin { member, boot, attempt: number });
-                write.stage = Stage::Proposed { term, attempt: number, offered_at: now, is_repeated: false };
-                self.attempts.insert(number, request);
-                self.oldest_offer = self.oldest_offer.min(now);
-                Attempt { request, number, command: write.command.clone() }
-            })
-            .collect()
     }
 
-    /// When an attempt may have to be sent to another leader once more.
-    pub(crate) fn next_repeat(&self, after_us: u64) -> Time {
-        if self.attempts.is_empty() { Time::NEVER } else { self.oldest_offer.after(after_us) }
+    fn begin_attempt(&mut self, request: RequestId, term: Term) -> Attempt {
+        let (member, boot, number) = (self.member, self.boot, self.next_attempt);
+        self.next_attempt += 1;
+        self.parked -= 1;
+        let write = self.writes.get_mut(&request).expect("it is parked");
+        let command = std::mem::take(&mut write.command);
+        write.command = with_origin(command, Origin { member, boot, attempt: number });
+        write.stage = Stage::Proposed { term, attempt: number, is_repeated: false };
+        self.offered_bytes += write.command.len();
+        self.attempts.insert(number, request);
+        Attempt { request, number, command: write.command.clone() }
     }
 
-    /// The attempts for `term` that were offered `after_us` ago and brought no answer, oldest first: to be
-    /// sent to its leader once more. For this member as the leader there is nothing to repeat.
-    pub(crate) fn repeat(&mut self, now: Time, term: Term, after_us: u64) -> Vec<Attempt> {
-        if self.next_repeat(after_us) > now {
+    /// When another leader may have to be asked which attempts it lacks.
+    pub(crate) fn next_question(&self, after_us: u64) -> Time {
+        /// How often the wait is doubled at the most.
+        const MAX_BACK_OFF: u32 = 5;
+        if self.attempts.is_empty() {
+            return Time::NEVER;
+        }
+        self.silent_since.after(after_us << self.unanswered.min(MAX_BACK_OFF))
+    }
+
+    /// The attempts of which the leader of `term` is to be asked now whether it lacks them, oldest first and not too
+    /// many at a time.
+    pub(crate) fn ask(&mut self, now: Time, term: Term, after_us: u64) -> Vec<u64> {
+        const MAX_ASKED: usize = 4_096;
+        if self.next_question(after_us) > now {
             return Vec::new();
         }
-        self.oldest_offer = Time::NEVER;
+        (self.silent_since, self.unanswered) = (now, self.unanswered + 1);
+        let is_of_term = |&(_, request): &(&u64, &RequestId)| {
+            let stage = self.writes.get(request).map(|write| write.stage);
+            matches!(stage, Some(Stage::Proposed { term: offered_in, .. }) if offered_in == term)
+        };
+        let attempts = self.attempts.iter().filter(is_of_term).map(|(&number, _)| number);
+        attempts.take(MAX_ASKED).collect()
+    }
+
+    /// The leader of `term` lacks these attempts: those that still wait are to be sent to it once more.
+    pub(crate) fn repeat(&mut self, term: Term, lacked: &[u64]) -> Vec<Attempt> {
         let mut repeated = Vec::new();
-        for (&number, &request) in &self.attempts {
+        for &number in lacked {
+            let Some(&request) = self.attempts.get(&number) else { continue };
             let Some(write) = self.writes.get_mut(&request) else { continue };
-            let Stage::Proposed { term: offered_in, offered_at, is_repeated, .. } = &mut write.stage else {
-                continue;
-            };
-            if *offered_in != term {
-                continue;
-            }
-            if offered_at.after(after_us) <= now {
-                (*offered_at, *is_repeated) = (now, true);
+            if let Stage::Proposed { term: offered_in, is_repeated, .. } = &mut write.stage
+                && *offered_in == term
+            {
+                *is_repeated = true;
                 repeated.push(Attempt { request, number, command: write.command.clone() });
             }
-            self.oldest_offer = self.oldest_offer.min(*offered_at);
         }
         repeated
+    }
+
+    /// The connection to the leader broke: what is under way may be lost, and it is asked soon.
+    pub(crate) fn on_unreachable(&mut self) {
+        self.unanswered = 0;
     }
 
     /// A message with the attempt did not leave. If there was no other, the write may be offered again.
@@ -207,6 +244,7 @@ impl ClientWrites {
         {
             write.stage = Stage::Parked { not_before, refused_in };
             self.parked += 1;
+            self.offered_bytes -= write.command.len();
         }
     }
 
@@ -218,6 +256,7 @@ impl ClientWrites {
             Stage::Parked { .. } => self.parked -= 1,
             Stage::Proposed { attempt, .. } => {
                 self.attempts.remove(&attempt);
+                self.offered_bytes -= write.command.len();
             }
         }
     }
@@ -225,6 +264,11 @@ impl ClientWrites {
     /// The request whose attempt this is.
     pub(crate) fn request_of(&self, attempt: u64) -> Option<RequestId> {
         self.attempts.get(&attempt).copied()
+    }
+
+    /// Whether a client waits for the attempt.
+    pub(crate) fn awaits(&self, origin: Origin) -> bool {
+        origin.member == self.member && origin.boot == self.boot && self.request_of(origin.attempt).is_some()
     }
 
     /// An entry was applied. Returns the request that waited for it, which is over. (M4: by its origin, so
@@ -237,6 +281,7 @@ impl ClientWrites {
         let origin = origin.filter(|origin| origin.member == self.member && origin.boot == self.boot)?;
         let request = self.request_of(origin.attempt)?;
         self.remove(request);
+        (self.silent_since, self.unanswered) = (now, 0);
         Some(request)
     }
 
@@ -250,6 +295,7 @@ impl ClientWrites {
                 write.lost_leader = true;
                 self.attempts.remove(&attempt);
                 self.parked += 1;
+                self.offered_bytes -= write.command.len();
             }
         }
     }
@@ -271,13 +317,15 @@ impl ClientWrites {
     }
 
     /// The writes that have waited long enough, which are over, and what may be said of each.
-    pub(crate) fn expire(&mut self, now: Time) -> Vec<(RequestId, Failure)> {
+    pub(crate) fn expire(&mut self, now: Time, has_leader: bool) -> Vec<(RequestId, Failure)> {
         let mut expired = Vec::new();
         while let Some((&request, write)) = self.writes.first_key_value()
             && write.deadline <= now
         {
             let failure = match write.stage {
                 Stage::Parked { .. } if write.lost_leader => Failure::LeaderChanged,
+                // The way to the leader was full all the time.
+                Stage::Parked { .. } if has_leader => Failure::TooManyRequests,
                 Stage::Parked { .. } => Failure::NoLeader,
                 Stage::Proposed { .. } => Failure::TimedOut,
             };

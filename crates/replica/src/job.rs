@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, WriteToken};
-use tenure_store::{Rejection, Response, Store};
+use tenure_store::{Garbage, Rejection, Response, Store};
 
+use crate::apply::ApplyJob;
 use crate::member_changes::ChangeRefusal;
 use crate::message::PeerMessage;
 
@@ -29,6 +30,10 @@ pub enum Job {
     Log(LogJob),
     /// For the worker of the checkpoints.
     Checkpoint(CheckpointJob),
+    /// For the worker that executes what would take long. There is one at a time.
+    Apply(ApplyJob),
+    /// To be dropped where nobody waits: it takes a while to free.
+    Discard(Garbage),
     /// A request is answered.
     Reply {
         /// Which.
@@ -265,6 +270,8 @@ pub enum Failure {
     TooLarge,
     /// Certainly not done: too few members have room for it on their disks.
     NoSpace,
+    /// Certainly not done: the leader is of another version, and cannot execute it.
+    Unsupported,
     /// It is not known whether it was done, or will be.
     TimedOut,
     /// It is not known: the leader that had it is gone, and nothing is known of it.
@@ -279,7 +286,8 @@ impl Failure {
             | Failure::LeaderChanged
             | Failure::TooManyRequests
             | Failure::TooLarge
-            | Failure::NoSpace => true,
+            | Failure::NoSpace
+            | Failure::Unsupported => true,
             Failure::TimedOut | Failure::TimedOutLeaderFailed => false,
         }
     }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod apply;
 mod checkpoint_files;
 mod checkpoint_worker;
 mod checkpointing;
@@ -22,6 +23,7 @@ pub mod first_configuration;
 mod forwards;
 pub mod identity;
 mod job;
+mod lane;
 mod log_queue;
 mod log_worker;
 mod manifest;
@@ -37,13 +39,18 @@ mod segments;
 mod sending;
 mod small_files;
 
+pub use apply::{ApplyDone, ApplyJob};
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
 pub use identity::{Identity, IdentityError};
 pub use job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
+pub use lane::{Lane, LaneBounds};
 pub use log_worker::{Begun, LogWorker};
 pub use member_changes::{ChangeAnswer, ChangeRefusal, MemberChange};
-pub use message::{ChangeMembers, Forward, ForwardRefusal, ForwardRefused, MembersChanged, PeerMessage};
+pub use message::{
+    ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, MembersChanged,
+    PeerMessage,
+};
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
 pub use replica::{Replica, ReplicaStatus};

@@ -1,7 +1,7 @@
 //! What members say to each other: Raft's messages, and what a follower passes on to the leader.
 
 use bytes::Bytes;
-use tenure_raft::{Envelope, Term};
+use tenure_raft::{Envelope, Message, Term};
 
 use crate::job::RequestId;
 use crate::member_changes::{ChangeAnswer, MemberChange};
@@ -15,6 +15,10 @@ pub enum PeerMessage {
     Forward(Forward),
     /// Writes that the leader did not take.
     ForwardRefused(ForwardRefused),
+    /// Whether the leader has what was sent to it.
+    ForwardQuestion(ForwardQuestion),
+    /// What of that it lacks.
+    ForwardLacked(ForwardLacked),
     /// A change of the members, for the leader.
     ChangeMembers(ChangeMembers),
     /// What became of it.
@@ -64,6 +68,33 @@ pub enum ForwardRefusal {
     Overloaded,
     /// Too few members have room for it on their disks.
     NoSpace,
+    /// The leader cannot read the command, or the command breaks a rule that the sender does not know of: the two are
+    /// of different versions.
+    Unsupported,
+}
+
+/// A question to the leader of a term: which of these attempts did not arrive? It travels behind them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardQuestion {
+    /// The term that they were for.
+    pub term: Term,
+    /// Which start of the sender.
+    pub boot: u64,
+    /// All attempts before this one are over.
+    pub oldest_attempt: u64,
+    /// The attempts, ascending.
+    pub attempts: Vec<u64>,
+}
+
+/// The answer to a [`ForwardQuestion`], if any did not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardLacked {
+    /// The term that they were for.
+    pub term: Term,
+    /// Which start of the receiver.
+    pub boot: u64,
+    /// What is to be sent once more.
+    pub attempts: Vec<u64>,
 }
 
 /// A change of the members that a client wants of the sender. Whoever does not lead says nothing to it.
@@ -91,15 +122,52 @@ pub struct MembersChanged {
 }
 
 impl PeerMessage {
+    /// About what it takes on the wire and in memory.
+    pub fn size_bytes(&self) -> usize {
+        const FRAME_BYTES: usize = 64;
+        let body_bytes = match self {
+            PeerMessage::Raft(envelope) => match &envelope.message {
+                Message::AppendEntries { slice, .. } => slice.size_bytes(),
+                Message::InstallSnapshot { data, .. } => data.len(),
+                Message::PreVote { .. }
+                | Message::PreVoteReply { .. }
+                | Message::RequestVote { .. }
+                | Message::RequestVoteReply { .. }
+                | Message::AppendEntriesReply(_)
+                | Message::Heartbeat { .. }
+                | Message::HeartbeatReply { .. }
+                | Message::CommitNotice { .. }
+                | Message::InstallSnapshotReply { .. }
+                | Message::TimeoutNow
+                | Message::ReadIndex { .. }
+                | Message::ReadIndexReply { .. } => 0,
+            },
+            PeerMessage::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
+            PeerMessage::ForwardRefused(ForwardRefused { attempts, .. })
+            | PeerMessage::ForwardQuestion(ForwardQuestion { attempts, .. })
+            | PeerMessage::ForwardLacked(ForwardLacked { attempts, .. }) => attempts.len() * size_of::<u64>(),
+            PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => 0,
+        };
+        FRAME_BYTES + body_bytes
+    }
+
+    /// Whether it answers what its receiver has sent as a leader: such a message shows who is alive, and is to be
+    /// heard before a leader concludes that nobody answers.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, PeerMessage::Raft(envelope) if envelope.message.is_answer_to_leader())
+    }
+
     /// Whether it may wait behind other large messages; the rest travels in a lane of its own.
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
             PeerMessage::Room { .. } => false,
-            PeerMessage::Forward(_)
-            | PeerMessage::ForwardRefused(_)
+            // A question that overtook what it asks after would find it missing.
+            PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) => true,
+            PeerMessage::ForwardRefused(_)
+            | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => true,
+            | PeerMessage::MembersChanged(_) => false,
         }
     }
 }

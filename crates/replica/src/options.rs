@@ -9,9 +9,12 @@ pub struct Options {
     pub request_timeout_us: u64,
     /// The question that reads wait for is asked again if the leader has not answered it after this.
     pub read_retry_us: u64,
-    /// A forwarded write is sent again if the leader has neither taken nor refused it after this, and a change of
-    /// the members is asked for again. It is executed once all the same.
+    /// When none of the forwarded writes has come to an end for this long, the leader is asked which of them it
+    /// lacks; the wait is doubled each time. A change of the members is asked for again after it. Each is executed
+    /// once all the same.
     pub forward_repeat_us: u64,
+    /// How many bytes of forwarded writes may be under way to the leader (one write more is let in).
+    pub max_forwarded_bytes: usize,
     /// A write that the leader refused is offered again after this.
     pub forward_retry_us: u64,
     /// How many members may be learners until somebody promotes them. (etcd's bound; each costs the leader as much
@@ -21,6 +24,8 @@ pub struct Options {
     pub max_requests: usize,
     /// The most bytes of forwarded writes in one message (one write may be larger).
     pub max_forward_bytes: usize,
+    /// A command that touches more keys than this is executed by a worker.
+    pub max_inline_keys: usize,
     /// The most bytes of entries in one write to the log (one entry may be larger).
     pub max_write_bytes: usize,
     /// A checkpoint is taken after this many entries…
@@ -44,6 +49,14 @@ pub struct Options {
     pub catch_up_entries: u64,
 }
 
+impl Options {
+    /// For how long a member must have been without a leader before it hears who is no member as far as it knows.
+    /// Elections take less, so this is for a member that is so far behind that all it knows are gone.
+    pub(crate) fn stranger_patience_us(&self) -> u64 {
+        4 * self.raft.election_timeout_us
+    }
+}
+
 impl Default for Options {
     /// etcd's values where it has them: 7 s (5 s and two election timeouts), a checkpoint every 10,000
     /// entries, 5,000 entries kept.
@@ -53,10 +66,12 @@ impl Default for Options {
             request_timeout_us: 7_000_000,
             read_retry_us: 500_000,
             forward_repeat_us: 500_000,
+            max_forwarded_bytes: 16 << 20,
             forward_retry_us: 10_000,
             max_learners: 1,
             max_requests: 1 << 16,
             max_forward_bytes: 1 << 20,
+            max_inline_keys: 256,
             max_write_bytes: 8 << 20,
             checkpoint_entries: 10_000,
             checkpoint_bytes: 64 << 20,

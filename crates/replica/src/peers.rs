@@ -7,7 +7,7 @@
 //!
 //! A directory that was put back to an older copy has the right id. It tells by what the member had: a start has a
 //! number, and begins with a term and a log that reach as far as what the member acknowledged before. Whoever knows more
-//! turns it away as well (docs/adr/0013-an-older-copy.md). That is noted now and then, and on no write's way.
+//! turns it away as well (docs/adr/0016-an-older-copy.md). That is noted now and then, and on no write's way.
 //!
 //! The file `peers` holds "TENUREPE", the format's version (4 bytes, little endian), the pins, 40 bytes each, and a
 //! CRC32C. See docs/data-directory.md.
@@ -153,6 +153,16 @@ impl PinnedPeers {
             return Err(NotTheSame::Log { member, boot, had, found: began });
         }
         Ok(())
+    }
+
+    /// Whether a member has been met, in this start or a later one.
+    pub fn has_met(&self, member: NodeId, boot: u64) -> bool {
+        self.pins.get(&member).is_some_and(|pin| pin.boot >= boot)
+    }
+
+    /// Whether a member has been met.
+    pub fn is_pinned(&self, member: NodeId) -> bool {
+        self.pins.contains_key(&member)
     }
 
     /// Drops the pins of members that are gone; durable when it returns.

@@ -5,6 +5,7 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod applying;
 mod checkpoints;
 mod members;
 mod room;
@@ -13,8 +14,8 @@ mod writes;
 use std::collections::VecDeque;
 
 use tenure_raft::{
-    ChangeError, Configuration, Effect, Entry, EntryId, Event, Node, NodeId, Payload, Restored, RoleKind,
-    Snapshot, Status, Time, TransferError,
+    ChangeError, Configuration, Effect, EntryId, Event, Node, NodeId, Restored, RoleKind, Snapshot, Status,
+    Time, TransferError,
 };
 use tenure_store::{Command, Store};
 
@@ -24,7 +25,6 @@ use self::members::Publication;
 use crate::checkpointing::Checkpointing;
 use crate::client_reads::ClientReads;
 use crate::client_writes::ClientWrites;
-use crate::command;
 use crate::forwards::Forwards;
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
@@ -49,6 +49,10 @@ pub struct Replica {
     loads: Loads,
     install: Option<Install>,
     room: Room,
+    /// A worker executes entries on a fork of the state.
+    is_applying: bool,
+    /// What the fork is to forget, too.
+    buried_through: i64,
     publication: Publication,
     roster_version: u64,
     next_request: u64,
@@ -119,6 +123,8 @@ impl Replica {
             loads: Loads::default(),
             install: None,
             room: Room::default(),
+            is_applying: false,
+            buried_through: 0,
             publication: Publication::default(),
             roster_version: 0,
             next_request: 1,
@@ -159,8 +165,7 @@ impl Replica {
     /// Hands leadership to `target`, or to the voter that is furthest if none is named.
     pub fn transfer_leadership(&mut self, now: Time, target: Option<NodeId>) -> Result<(), TransferError> {
         self.observe(now);
-        let furthest = self.node.match_indexes().filter(|&(id, _)| self.node.configuration().is_voter(id));
-        let target = target.or_else(|| furthest.max_by_key(|&(_, index)| index).map(|(id, _)| id));
+        let target = target.or_else(|| self.node.best_successor(self.now));
         match target {
             Some(target) => self.node.transfer_leadership(self.now, target),
             None if self.node.role() == RoleKind::Leader => Ok(()),
@@ -185,6 +190,9 @@ impl Replica {
     /// A message of `from` has arrived.
     pub fn on_peer(&mut self, now: Time, from: NodeId, message: PeerMessage) {
         self.observe(now);
+        if !self.listens_to(now, from, &message) {
+            return;
+        }
         match message {
             PeerMessage::Raft(envelope) => {
                 if envelope.from == from {
@@ -193,16 +201,41 @@ impl Replica {
             }
             PeerMessage::Forward(forward) => self.on_forward(from, forward),
             PeerMessage::ForwardRefused(refused) => self.on_forward_refused(&refused),
+            PeerMessage::ForwardQuestion(question) => self.on_forward_question(from, question),
+            PeerMessage::ForwardLacked(lacked) => self.on_forward_lacked(from, &lacked),
             PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
             PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
             PeerMessage::Room { is_short } => self.room.on_told(self.now, from, is_short, &self.options),
         }
     }
 
+    /// Whether a message of `from` may have any effect: of a member, or of who may be one that this member is too far
+    /// behind to know (thesis §4.2.2; docs/adr/0013-strangers.md). Whoever hears a leader hears of new members from
+    /// it. So a stranger is heard only when there has been no leader for long, and then consensus alone.
+    pub fn listens_to(&self, now: Time, from: NodeId, message: &PeerMessage) -> bool {
+        if self.node.knows(from) {
+            return true;
+        }
+        let is_consensus = matches!(message, PeerMessage::Raft(_));
+        is_consensus
+            && (self.is_invited(from) || self.node.leaderless_us(now) >= self.options.stranger_patience_us())
+    }
+
+    /// Who joins knows nobody but those that it was told of; if it was told of nobody, all may be members.
+    fn is_invited(&self, from: NodeId) -> bool {
+        let told = self.first_members();
+        let is_told = told.iter().any(|member| member.id == from.as_u64());
+        let is_waiting = self.node.configuration().is_empty() && self.node.leader_id().is_none();
+        is_waiting && (told.is_empty() || is_told)
+    }
+
     /// The connection to a peer broke.
     pub fn on_unreachable(&mut self, now: Time, peer: NodeId) {
         self.observe(now);
         self.node.on_unreachable(self.now, peer);
+        if self.node.leader_id() == Some(peer) {
+            self.writes.on_unreachable();
+        }
     }
 
     /// A message that was given out to be sent has certainly not left, and never will.
@@ -210,12 +243,14 @@ impl Replica {
         self.observe(now);
         match message {
             PeerMessage::Forward(forward) => self.on_forward_not_sent(&forward),
-            // The sender of a refused write, or of a change, asks again; Raft repeats what it needs.
+            PeerMessage::Raft(envelope) => self.node.on_not_sent(self.now, &envelope),
+            // The sender of a refused write, or of a change, asks again; and so does whoever lacks an answer.
             PeerMessage::ForwardRefused(_)
+            | PeerMessage::ForwardQuestion(_)
+            | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
             | PeerMessage::MembersChanged(_)
-            | PeerMessage::Room { .. }
-            | PeerMessage::Raft(_) => {}
+            | PeerMessage::Room { .. } => {}
         }
     }
 
@@ -227,7 +262,7 @@ impl Replica {
         if self.node.next_deadline() <= self.now {
             self.node.on_time(self.now);
         }
-        for (request, failure) in self.writes.expire(self.now) {
+        for (request, failure) in self.writes.expire(self.now, self.node.leader_id().is_some()) {
             self.reply(request, Reply::Failed(failure));
         }
         for request in self.reads.expire(self.now, self.options.read_retry_us) {
@@ -246,17 +281,21 @@ impl Replica {
 
     /// When [`Replica::on_time`] is to be called at the latest.
     pub fn next_deadline(&self) -> Time {
-        let Options { read_retry_us, forward_repeat_us, .. } = self.options;
-        let (offer, repeat) = match self.node.leader_id() {
+        let Options { read_retry_us, forward_repeat_us, max_forwarded_bytes, .. } = self.options;
+        let (offer, question) = match self.node.leader_id() {
             None => (Time::NEVER, Time::NEVER),
-            Some(leader_id) if leader_id == self.node.id() => (self.writes.next_offer(), Time::NEVER),
-            Some(_) => (self.writes.next_offer(), self.writes.next_repeat(forward_repeat_us)),
+            Some(leader_id) if leader_id == self.node.id() => {
+                (self.writes.next_offer(usize::MAX), Time::NEVER)
+            }
+            Some(_) => {
+                (self.writes.next_offer(max_forwarded_bytes), self.writes.next_question(forward_repeat_us))
+            }
         };
         let deadlines = [
             self.node.next_deadline(),
             self.writes.next_deadline(),
             offer,
-            repeat,
+            question,
             self.reads.next_deadline(read_retry_us),
             self.member_changes.next_deadline(self.node.leader_id().is_some(), forward_repeat_us),
             self.room.next_deadline(&self.options),
@@ -295,7 +334,7 @@ impl Replica {
             CheckpointDone::Taken { last_included, base_revision, .. } => {
                 self.checkpoint.finish();
                 self.room.on_reserve_used();
-                self.store.forget_buried(base_revision);
+                self.forget_buried(base_revision);
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
             }
@@ -448,7 +487,7 @@ impl Replica {
             Effect::Send(envelope) => {
                 self.jobs.push_back(Job::Send { to: envelope.to, message: PeerMessage::Raft(envelope) });
             }
-            Effect::Apply(entries) => self.apply(&entries),
+            Effect::Apply(entries) => self.apply(entries),
             Effect::ReadReady { read, index } => self.reads.on_ready(read, index),
             Effect::ReadFailed { read } => self.reads.on_failed(read),
             Effect::LoadEntries { to, first, last, max_bytes } => {
@@ -472,54 +511,6 @@ impl Replica {
                 self.jobs.push_back(Job::Event(event));
             }
         }
-    }
-
-    // ---- Applying -----------------------------------------------------------------------------------
-
-    fn apply(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            self.apply_entry(entry);
-            self.checkpoint.on_applied(entry.size_bytes());
-        }
-        if let Some(last) = entries.last() {
-            self.node.on_applied(self.now, last.id.index);
-        }
-    }
-
-    fn apply_entry(&mut self, entry: &Entry) {
-        let index = entry.id.index.0;
-        match &entry.payload {
-            Payload::Empty => {
-                self.store.apply_nothing(index);
-                let _ = self.writes.on_applied(self.now, entry.id.term, None);
-            }
-            Payload::Configuration(configuration) => {
-                self.store.apply_removal(index, &self.removed_by(entry.id.index, configuration));
-                self.roster_version += 1;
-                let _ = self.writes.on_applied(self.now, entry.id.term, None);
-            }
-            Payload::Command(bytes) => {
-                // Whoever proposed it has checked it. If this version does not know it, to go on would
-                // make this member's state differ from the others'.
-                let (origin, command) =
-                    command::decode(bytes).expect("a committed command is known to every member");
-                let applied = self.store.apply(index, &command);
-                if let Command::PublishMember(_) | Command::SetPeerUrls { .. } = command {
-                    self.roster_version += 1;
-                }
-                if let Some(request) = self.writes.on_applied(self.now, entry.id.term, Some(origin)) {
-                    let raft_term = self.node.current_term().0;
-                    let (result, revision) = (applied.result, applied.revision);
-                    self.reply(request, Reply::Applied { result, revision, raft_term });
-                }
-            }
-        }
-    }
-
-    /// Who is no member any more with the configuration at `index`. While it is joint, only learners have left.
-    fn removed_by(&self, index: tenure_raft::Index, configuration: &Configuration) -> Vec<u64> {
-        let before = self.node.log().configuration_at(index.previous()).members();
-        before.filter(|&id| !configuration.is_member(id)).map(NodeId::as_u64).collect()
     }
 
     // ---- Reads --------------------------------------------------------------------------------------

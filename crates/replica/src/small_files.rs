@@ -46,7 +46,8 @@ pub(crate) fn remove_if_there<D: Disk>(disk: &D, name: &str) -> io::Result<bool>
 /// Sees to it that there is some room for small files, as far as there is any.
 pub fn keep_room<D: Disk>(disk: &D) -> io::Result<()> {
     let is_there = disk.list()?.iter().any(|existing| existing == ROOM_FILE);
-    match reserve(disk, ROOM_FILE, !is_there, ROOM_BYTES) {
+    let opened = if is_there { disk.open(ROOM_FILE) } else { disk.create(ROOM_FILE) };
+    match opened.and_then(|mut file| reserve(&mut file, ROOM_BYTES)) {
         Ok(()) if is_there => Ok(()),
         Ok(()) => disk.sync_directory(),
         Err(error) if is_full(&error) => remove_if_there(disk, ROOM_FILE).map(drop),
@@ -54,9 +55,8 @@ pub fn keep_room<D: Disk>(disk: &D) -> io::Result<()> {
     }
 }
 
-/// Has the disk keep room under a name, which a file `is_new` for.
-pub(crate) fn reserve<D: Disk>(disk: &D, name: &str, is_new: bool, bytes: u64) -> io::Result<()> {
-    let mut file = if is_new { disk.create(name)? } else { disk.open(name)? };
+/// Has the disk keep room for a file.
+pub(crate) fn reserve<F: DiskFile>(file: &mut F, bytes: u64) -> io::Result<()> {
     // Where nothing can be reserved, zeros take the room.
     if file.reserve(bytes)? { Ok(()) } else { file.allocate(bytes) }
 }

@@ -42,8 +42,9 @@ impl Alarm {
         Alarm { sleep: Box::pin(tokio::time::sleep(Duration::MAX)) }
     }
 
-    /// Resolves at `instant` at the latest.
-    pub(crate) async fn ring(&mut self, instant: tokio::time::Instant) {
+    /// Resolves at `instant` at the latest, if there is one.
+    pub(crate) async fn ring(&mut self, instant: Option<tokio::time::Instant>) {
+        let Some(instant) = instant else { return std::future::pending().await };
         if self.sleep.is_elapsed() || instant < self.sleep.deadline() {
             self.sleep.as_mut().reset(instant);
         }
@@ -62,14 +63,17 @@ mod tests {
             let start = tokio::time::Instant::now();
             let after = |ms| start + Duration::from_millis(ms);
             let mut alarm = Alarm::new();
-            assert!(tokio::time::timeout(Duration::ZERO, alarm.ring(after(60_000))).await.is_err());
-            alarm.ring(after(20)).await;
+            assert!(tokio::time::timeout(Duration::ZERO, alarm.ring(Some(after(60_000)))).await.is_err());
+            alarm.ring(Some(after(20))).await;
             assert!(start.elapsed() >= Duration::from_millis(20), "it was put forward, and no further");
-            assert!(tokio::time::timeout(Duration::ZERO, alarm.ring(after(60_000))).await.is_err(), "once");
+            assert!(
+                tokio::time::timeout(Duration::ZERO, alarm.ring(Some(after(60_000)))).await.is_err(),
+                "once"
+            );
             let soon = tokio::time::Instant::now() + Duration::from_secs(1);
-            assert!(tokio::time::timeout(Duration::ZERO, alarm.ring(soon)).await.is_err(), "not yet");
+            assert!(tokio::time::timeout(Duration::ZERO, alarm.ring(Some(soon))).await.is_err(), "not yet");
             // Put off, it still rings when it would have.
-            alarm.ring(after(60_000)).await;
+            alarm.ring(Some(after(60_000))).await;
             assert!(tokio::time::Instant::now() >= soon && start.elapsed() < Duration::from_secs(50));
         });
     }

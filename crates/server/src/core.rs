@@ -1,72 +1,38 @@
-//! The one task that owns the [`Replica`]: everyone else sends it messages over a bounded queue.
+//! The one task that owns the [`Replica`]: everyone else sends it messages over bounded queues.
 //!
-//! It takes what has gathered in the queue, feeds it to the replica, and does the jobs that come of it:
+//! It takes what has gathered in the queues, feeds it to the replica, and does the jobs that come of it:
 //! what is for a disk goes to that disk's thread, what is for a peer into that peer's queue, what is for a
 //! client to whoever waits. It never waits for any of them. One turn is one batch: the writes that arrived
 //! together go into one append.
+//!
+//! Peers and disks come before clients, and of what peers say the answers come first: before a leader concludes that
+//! nobody answers it has looked at every answer that has arrived. It shares its thread with the connections to the
+//! peers, and with nothing that clients ask for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tenure_raft::{NodeId, Time, TransferError};
-use tenure_replica::{
-    CheckpointDone, CheckpointJob, Job, LogDone, LogJob, MemberChange, PeerMessage, Replica, ReplicaStatus,
-    Reply, RequestId,
-};
-use tenure_store::{Command, Member, Snapshot};
+use tenure_raft::{NodeId, Time};
+use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
+use tenure_store::{Garbage, Member};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
-use crate::gate::Gate;
+use crate::gate::{FAREWELL, Gate};
+use crate::input::{Asked, Input, Stop};
 use crate::metrics::Metrics;
-use crate::peer::{FAREWELL, Peers};
+use crate::peer::Peers;
 use crate::roster::Roster;
-use crate::url::Url;
 use crate::workers::Worker;
 
-/// How many inputs may wait.
-pub(crate) const MAX_WAITING_INPUTS: usize = 8192;
-/// How many inputs one turn takes.
-const MAX_TURN_INPUTS: usize = 1024;
-
-/// Something for the core.
-pub(crate) enum Input {
-    /// A client's write.
-    Write { command: Command, reply: oneshot::Sender<Reply> },
-    /// A client's linearizable read.
-    Read { reply: oneshot::Sender<Reply> },
-    /// A serializable read, or a look at the state.
-    State { reply: oneshot::Sender<(Snapshot, ReplicaStatus)> },
-    /// Hand leadership over.
-    Transfer { target: Option<NodeId>, reply: oneshot::Sender<Result<(), TransferError>> },
-    /// A client's change of the members.
-    ChangeMembers { change: MemberChange, force: bool, reply: oneshot::Sender<Reply> },
-    /// A peer has said where it is reached.
-    Heard { peer: NodeId, urls: Vec<Url> },
-    /// Messages of a peer.
-    Peer { from: NodeId, messages: Vec<PeerMessage> },
-    /// The connection to a peer broke.
-    Unreachable { peer: NodeId },
-    /// A message that was given out to be sent never left.
-    NotSent { message: PeerMessage },
-    /// The log's thread has done a job.
-    LogDone(LogDone),
-    /// The checkpoints' thread has done a job.
-    CheckpointDone(CheckpointDone),
-    /// Something broke that this member cannot go on without.
-    Fatal(Stop),
-    /// The last input: the member stops.
-    Stop,
-}
-
-/// Why a member cannot go on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    /// The cluster goes on without it.
-    Removed,
-    /// Something that it needs has failed.
-    Failed(String),
-}
+/// How many inputs one turn takes, and how many requests.
+const MAX_TURN: usize = 1024;
+/// Whoever wakes so much too late has been stopped, or its machine is overloaded: what has arrived meanwhile may still
+/// wait in the sockets.
+const LATE_US: u64 = 50_000;
+/// So long their readers may take.
+const READERS_TIME: Duration = Duration::from_millis(2);
 
 /// What everyone may know of the member at any time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,8 +48,11 @@ pub(crate) struct Leadership {
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) requests: mpsc::Receiver<Asked>,
     pub(crate) log: Worker<LogJob>,
     pub(crate) checkpoints: Worker<CheckpointJob>,
+    pub(crate) apply: Worker<ApplyJob>,
+    pub(crate) garbage: Worker<Garbage>,
     pub(crate) inputs_of_core: mpsc::Sender<Input>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) peers: Peers,
@@ -123,67 +92,106 @@ pub(crate) async fn run(
         is_leaving: false,
         is_short: false,
     };
-    let mut inputs = Vec::with_capacity(MAX_TURN_INPUTS);
+    let mut turn = Turn::default();
     loop {
         core.do_jobs();
         let deadline = core.replica.next_deadline();
-        core.await_inputs(deadline, &mut inputs).await;
+        core.await_turn(deadline, &mut turn).await;
         let now = core.surroundings.clock.now();
-        if deadline <= now {
-            core.replica.on_time(now);
-        }
-        for input in inputs.drain(..) {
+        turn.inputs.iter_mut().for_each(|input| core.take_answers(now, input));
+        for input in turn.inputs.drain(..) {
             match input {
-                Input::Stop => return Ok(()),
+                Input::Stop => {
+                    core.note_acknowledged();
+                    return Ok(());
+                }
                 Input::Fatal(why) => return Err(why),
                 input => core.on_input(now, input),
             }
         }
+        if deadline <= now {
+            core.replica.on_time(now);
+        }
+        for request in turn.requests.drain(..) {
+            core.on_request(now, request);
+        }
     }
 }
 
+/// What one turn takes.
+#[derive(Default)]
+struct Turn {
+    inputs: Vec<Input>,
+    requests: Vec<Asked>,
+}
+
 impl Core {
-    /// Waits for inputs, until `deadline` at the latest, and takes all that are there.
-    async fn await_inputs(&mut self, deadline: Time, inputs: &mut Vec<Input>) {
-        let receiver = &mut self.surroundings.inputs;
-        let Some(instant) = self.surroundings.clock.instant(deadline) else {
-            receiver.recv_many(inputs, MAX_TURN_INPUTS).await;
-            return;
-        };
+    /// Waits for something to do, until `deadline` at the latest, and takes what is there.
+    async fn await_turn(&mut self, deadline: Time, turn: &mut Turn) {
+        let Core { surroundings: Surroundings { inputs, requests, clock, .. }, alarm, .. } = self;
+        let instant = clock.instant(deadline);
         tokio::select! {
             biased;
-            _ = receiver.recv_many(inputs, MAX_TURN_INPUTS) => {}
-            () = self.alarm.ring(instant) => {}
+            _ = inputs.recv_many(&mut turn.inputs, MAX_TURN) => {}
+            _ = requests.recv_many(&mut turn.requests, MAX_TURN) => {}
+            () = alarm.ring(instant) => {}
+        }
+        if clock.now().since_us(deadline) > LATE_US {
+            tokio::time::sleep(READERS_TIME).await;
+        }
+        // Those that came while others were waited for.
+        while turn.inputs.len() < MAX_TURN
+            && let Ok(input) = inputs.try_recv()
+        {
+            turn.inputs.push(input);
+        }
+    }
+
+    /// Hears the answers among a peer's messages.
+    fn take_answers(&mut self, now: Time, input: &mut Input) {
+        let Input::Peer { from, messages, .. } = input else { return };
+        let from = *from;
+        if self.surroundings.peers.is_known(from) {
+            for message in messages.extract_if(.., |message| message.is_answer()) {
+                self.replica.on_peer(now, from, message);
+            }
+        }
+    }
+
+    fn on_request(&mut self, now: Time, request: Asked) {
+        match request {
+            Asked::Write { command, reply } => {
+                let request = self.replica.write(now, &command);
+                self.replies.insert(request, reply);
+            }
+            Asked::Read { reply } => {
+                let request = self.replica.read(now);
+                self.replies.insert(request, reply);
+            }
+            // Whoever asked may be gone; then nobody minds.
+            Asked::State { reply } => {
+                let _ = reply.send((self.replica.state(), self.replica.status()));
+            }
+            Asked::Transfer { target, reply } => {
+                let _ = reply.send(self.replica.transfer_leadership(now, target));
+            }
+            Asked::ChangeMembers { change, force, reply } => {
+                let request = self.replica.change_members(now, change, force);
+                self.replies.insert(request, reply);
+            }
         }
     }
 
     fn on_input(&mut self, now: Time, input: Input) {
         match input {
-            Input::Write { command, reply } => {
-                let request = self.replica.write(now, &command);
-                self.replies.insert(request, reply);
-            }
-            Input::Read { reply } => {
-                let request = self.replica.read(now);
-                self.replies.insert(request, reply);
-            }
-            // Whoever asked may be gone; then nobody minds.
-            Input::State { reply } => {
-                let _ = reply.send((self.replica.state(), self.replica.status()));
-            }
-            Input::Transfer { target, reply } => {
-                let _ = reply.send(self.replica.transfer_leadership(now, target));
-            }
-            Input::ChangeMembers { change, force, reply } => {
-                let request = self.replica.change_members(now, change, force);
-                self.replies.insert(request, reply);
-            }
-            Input::Heard { peer, urls } => {
-                self.surroundings.peers.hear(peer, urls);
-                self.roster_version = None;
-            }
-            Input::Peer { from, messages } => {
+            Input::Heard { peer, urls } => self.surroundings.peers.hear(peer, &urls),
+            Input::Peer { from, urls, messages } => {
                 for message in messages {
+                    // Who is heard though it is no member here is to be answered.
+                    let peers = &mut self.surroundings.peers;
+                    if !peers.is_known(from) && self.replica.listens_to(now, from, &message) {
+                        peers.welcome(from, &urls);
+                    }
                     self.replica.on_peer(now, from, message);
                 }
             }
@@ -199,6 +207,7 @@ impl Core {
                 }
                 self.replica.on_checkpoint_done(now, done);
             }
+            Input::ApplyDone(done) => self.replica.on_apply_done(now, done),
             Input::Fatal(_) | Input::Stop => {}
         }
     }
@@ -207,13 +216,15 @@ impl Core {
         while let Some(job) = self.replica.poll_job() {
             match job {
                 Job::Send { to, message } => {
-                    if let Some(message) = self.surroundings.peers.send(to, message) {
-                        let now = self.surroundings.clock.now();
+                    let now = self.surroundings.clock.now();
+                    if let Some(message) = self.surroundings.peers.send(now, to, message) {
                         self.replica.on_not_sent(now, message);
                     }
                 }
                 Job::Log(job) => self.surroundings.log.give(job),
                 Job::Checkpoint(job) => self.surroundings.checkpoints.give(job),
+                Job::Apply(job) => self.surroundings.apply.give(job),
+                Job::Discard(garbage) => self.surroundings.garbage.give(garbage),
                 Job::Reply { request, reply } => {
                     if let Some(waiting) = self.replies.remove(&request) {
                         self.surroundings.metrics.on_reply(&reply);
@@ -249,12 +260,7 @@ impl Core {
 
     /// Has the gate remember what the others have by now: who comes back with less was put back to an older copy.
     fn note_acknowledged(&mut self) {
-        let acknowledged = self.replica.acknowledged();
-        if !acknowledged.is_empty() {
-            self.surroundings.gate.note(acknowledged);
-            // It is written down with the rest that the gate knows.
-            self.roster_version = None;
-        }
+        self.surroundings.gate.note(self.replica.acknowledged());
     }
 
     /// Lets the gate and the senders know of members that came, went, or moved.
@@ -268,16 +274,6 @@ impl Core {
         let roster = Roster::of(&self.replica, first_members);
         peers.update(self.replica.node().id(), &roster);
         gate.update(roster);
-        tokio::task::spawn_blocking({
-            let (gate, inputs) = (gate.clone(), inputs_of_core.clone());
-            move || {
-                if let Err(error) = gate.keep() {
-                    let why = format!("what is known of the peers cannot be written down: {error}");
-                    // A member that stops already needs no other reason.
-                    let _ = inputs.blocking_send(Input::Fatal(Stop::Failed(why)));
-                }
-            }
-        });
         if self.replica.is_removed() && !self.is_leaving {
             self.is_leaving = true;
             let inputs = inputs_of_core.clone();

@@ -5,18 +5,21 @@
 //! committed and applied, is turned away; it is told, and stops.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Members, PROTOCOL_VERSION};
 use tenure_raft::{EntryId, NodeId};
 use tenure_replica::Identity;
-use tenure_replica::peers::{NotTheSame, PinnedPeers, Standing};
-use tenure_wal::{RealDisk, lacks_room};
+use tenure_replica::peers::{NotTheSame, Standing};
 use tokio::sync::watch;
 
-use crate::core::Stop;
+use crate::input::Stop;
+use crate::pins::{PinError, Pins};
 use crate::roster::Roster;
+
+/// How long a member that was removed may go on listening and speaking: it is to hear of it, and to say farewell.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Checks handshakes. Not on the path of any message after the first.
 pub(crate) struct Gate {
@@ -26,46 +29,29 @@ pub(crate) struct Gate {
     /// What peers are told where this member is reached, as long as the cluster knows nothing else.
     own_peer_urls: Vec<String>,
     known: Mutex<Known>,
+    pins: Pins,
     /// Who was removed, for those who wait for it.
     removed: watch::Sender<BTreeSet<NodeId>>,
 }
 
-/// Why a peer is not let in. The second is no fault of its own: it must not be told that it lost its disk.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MeetError {
-    /// It is not the one that was met under this id.
-    #[error(transparent)]
-    Changed(#[from] NotTheSame),
-    /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
-    #[error("a peer's data directory cannot be written down: {0}")]
-    Disk(io::Error),
-    /// Our own disk has no room for it now: the peer will come again.
-    #[error("a peer's data directory cannot be written down yet: {0}")]
-    NoRoom(io::Error),
-}
-
 struct Known {
     roster: Roster,
-    disk: RealDisk,
-    pins: PinnedPeers,
     /// Who no longer knows our data directory.
     disowned_by: BTreeSet<NodeId>,
 }
 
 impl Gate {
-    /// A gate for the peers of the member of `identity`, which `began` with this term and last index; `disk` keeps the
-    /// pins.
+    /// A gate for the peers of the member of `identity`, which `began` with this term and last index.
     pub(crate) fn new(
         identity: Identity,
         began: EntryId,
         own_peer_urls: Vec<String>,
         roster: Roster,
-        disk: RealDisk,
-        pins: PinnedPeers,
+        pins: Pins,
     ) -> Gate {
-        let known = Mutex::new(Known { roster, disk, pins, disowned_by: BTreeSet::new() });
+        let known = Mutex::new(Known { roster, disowned_by: BTreeSet::new() });
         let standing = Standing { boot: identity.boot, began };
-        Gate { identity, standing, own_peer_urls, known, removed: watch::Sender::default() }
+        Gate { identity, standing, own_peer_urls, known, pins, removed: watch::Sender::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -79,29 +65,18 @@ impl Gate {
             removed.clone_from(&roster.removed);
             is_news
         });
+        self.pins.forget(&roster.removed);
         self.known().roster = roster;
     }
 
     /// Notes up to where others have acknowledged the log. Waits for nothing.
     pub(crate) fn note(&self, acknowledged: Vec<(NodeId, EntryId)>) {
-        let mut known = self.known();
-        for (member, id) in acknowledged {
-            known.pins.note(member, id);
-        }
+        self.pins.note(acknowledged);
     }
 
-    /// Drops what was pinned of members that were removed, and writes down what was noted of the others. Waits for the
-    /// disk, if there is something to do.
-    pub(crate) fn keep(&self) -> io::Result<()> {
-        let mut known = self.known();
-        let Known { roster, disk, pins, .. } = &mut *known;
-        let kept =
-            pins.forget(disk, |member| roster.removed.contains(&member)).and_then(|()| pins.save(disk));
-        match kept {
-            // It is done with the next change.
-            Err(error) if lacks_room(&error) => Ok(()),
-            forgotten => forgotten,
-        }
+    /// Whether somebody is a member, as far as is known here.
+    pub(crate) fn is_member(&self, id: NodeId) -> bool {
+        self.known().roster.members.contains_key(&id)
     }
 
     /// Whether a member was removed.
@@ -143,7 +118,7 @@ impl Gate {
     }
 
     /// What we say to who says this to us. An error is our own disk's.
-    pub(crate) fn answer(&self, handshake: &Handshake) -> Result<HandshakeReply, MeetError> {
+    pub(crate) async fn answer(&self, handshake: &Handshake) -> Result<HandshakeReply, PinError> {
         let Identity { cluster_id, member_id, directory_id, .. } = self.identity;
         let refuse = |reason, detail| Ok(HandshakeReply::Refused { reason, detail });
         if handshake.protocol_version != PROTOCOL_VERSION {
@@ -165,42 +140,47 @@ impl Gate {
             let detail = format!("member {:x} was removed from the cluster", handshake.from.as_u64());
             return refuse(HandshakeRefusal::Removed, detail);
         }
-        match self.meet(handshake.from, handshake.directory_id, handshake.standing) {
+        match self.meet(handshake.from, handshake.directory_id, handshake.standing).await {
             Ok(()) => Ok(HandshakeReply::Accepted { directory_id, standing: self.standing }),
-            Err(MeetError::Changed(changed)) => {
+            Err(PinError::Changed(changed)) => {
                 let reason = match changed {
                     NotTheSame::Directory { .. } => HandshakeRefusal::Directory,
                     NotTheSame::Start { .. } | NotTheSame::Log { .. } => HandshakeRefusal::PutBack,
                 };
                 refuse(reason, changed.to_string())
             }
-            Err(error @ (MeetError::Disk(_) | MeetError::NoRoom(_))) => Err(error),
+            Err(error @ (PinError::Disk(_) | PinError::NoRoom(_))) => Err(error),
         }
     }
 
     /// A peer shows its data directory: it must be the one it was met with; the first one is pinned.
     /// Waits for the disk then, which happens once for each peer that there ever is.
-    pub(crate) fn meet(&self, peer: NodeId, directory_id: u64, standing: Standing) -> Result<(), MeetError> {
-        let mut known = self.known();
-        let Known { roster, disk, pins, .. } = &mut *known;
-        pins.check(peer, directory_id, standing)?;
-        let Some(member) = roster.members.get(&peer) else {
+    pub(crate) async fn meet(
+        &self,
+        peer: NodeId,
+        directory_id: u64,
+        standing: Standing,
+    ) -> Result<(), PinError> {
+        self.pins.check(peer, directory_id, standing)?;
+        let published = match self.known().roster.members.get(&peer) {
             // A stranger must not fill the file; once it is known to be a member it will be pinned.
-            return Ok(());
+            None => return Ok(()),
+            Some(member) => member.directory_id,
         };
-        if let Some(pinned) = member.directory_id.filter(|&pinned| pinned != directory_id) {
+        if let Some(pinned) = published.filter(|&pinned| pinned != directory_id) {
             // The others have met it, and it has said so in the log.
             let (member, found) = (peer.as_u64(), directory_id);
             return Err(NotTheSame::Directory { member, pinned, found }.into());
         }
-        pins.pin(disk, peer, directory_id, standing).map_err(|error| {
-            if lacks_room(&error) { MeetError::NoRoom(error) } else { MeetError::Disk(error) }
-        })
+        self.pins.pin(peer, directory_id, standing).await
     }
 
-    /// A peer refused us. Returns why this member must stop, if it must: most of the others know it with
+    /// A peer refused us. Returns why this member must stop, if it must; what a stranger says is no reason: most of the others know it with
     /// another data directory, so what it acknowledged is lost.
     pub(crate) fn on_refused(&self, peer: NodeId, reason: HandshakeRefusal, detail: &str) -> Option<Stop> {
+        if !self.is_member(peer) {
+            return None;
+        }
         match reason {
             // One that knows is enough: it has applied it, so it is committed.
             HandshakeRefusal::Removed => Some(Stop::Removed),

@@ -11,14 +11,16 @@ use tenure_store::{Command, Limits, Member, Rejection, Response, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
-use crate::core::{Input, Leadership};
+use crate::core::Leadership;
+use crate::heavy::Heavy;
+use crate::input::Asked;
 use crate::metrics::Metrics;
 
 /// What every service needs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    inputs: mpsc::Sender<Input>,
+    requests: mpsc::Sender<Asked>,
 }
 
 /// What does not change, and what everyone may look at.
@@ -30,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) heavy: Arc<Heavy>,
 }
 
 /// A write that was executed.
@@ -40,13 +43,13 @@ pub(crate) struct Executed {
 }
 
 impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>, inputs: mpsc::Sender<Input>) -> Handle {
-        Handle { shared, inputs }
+    pub(crate) fn new(shared: Arc<Shared>, requests: mpsc::Sender<Asked>) -> Handle {
+        Handle { shared, requests }
     }
 
     /// Has the cluster execute a command.
     pub(crate) async fn write(&self, command: Command) -> Result<Executed, ApiError> {
-        match self.ask(|reply| Input::Write { command, reply }).await? {
+        match self.ask(|reply| Asked::Write { command, reply }).await? {
             Reply::Applied { result, revision, raft_term } => {
                 Ok(Executed { result, revision, responder: self.responder(raft_term) })
             }
@@ -59,7 +62,7 @@ impl Handle {
 
     /// A state that has everything that was done before this call.
     pub(crate) async fn read(&self) -> Result<(Snapshot, Responder), ApiError> {
-        match self.ask(|reply| Input::Read { reply }).await? {
+        match self.ask(|reply| Asked::Read { reply }).await? {
             Reply::Read { state, raft_term } => Ok((state, self.responder(raft_term))),
             Reply::Failed(failure) => Err(failure.into()),
             Reply::Applied { .. } | Reply::Changed { .. } | Reply::Refused(_) => {
@@ -74,7 +77,7 @@ impl Handle {
         change: MemberChange,
         force: bool,
     ) -> Result<Responder, Status> {
-        match self.ask(|reply| Input::ChangeMembers { change, force, reply }).await? {
+        match self.ask(|reply| Asked::ChangeMembers { change, force, reply }).await? {
             Reply::Changed { raft_term } => Ok(self.responder(raft_term)),
             Reply::Refused(why) => Err(refused_change(&why)),
             Reply::Failed(failure) => Err(ApiError::from(failure).into()),
@@ -84,7 +87,7 @@ impl Handle {
 
     /// This member's state as it is, and where it stands.
     pub(crate) async fn state(&self) -> Result<(Snapshot, ReplicaStatus), ApiError> {
-        self.ask(|reply| Input::State { reply }).await
+        self.ask(|reply| Asked::State { reply }).await
     }
 
     /// Begins to hand leadership over.
@@ -92,7 +95,7 @@ impl Handle {
         &self,
         target: Option<NodeId>,
     ) -> Result<Result<(), TransferError>, ApiError> {
-        self.ask(|reply| Input::Transfer { target, reply }).await
+        self.ask(|reply| Asked::Transfer { target, reply }).await
     }
 
     /// Headers of answers at a term.
@@ -131,9 +134,9 @@ impl Handle {
         Ok(())
     }
 
-    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, ApiError> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Asked) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.inputs.send(input(reply)).await.map_err(|_| ApiError::Stopped)?;
+        self.requests.send(request(reply)).await.map_err(|_| ApiError::Stopped)?;
         answer.await.map_err(|_| ApiError::Stopped)
     }
 }

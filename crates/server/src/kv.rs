@@ -3,16 +3,15 @@
 use prost::Message;
 use tenure_api::pb::etcdserverpb as pb;
 use tenure_api::pb::etcdserverpb::kv_server::Kv;
-use tenure_api::{ApiError, Responder, check_range_stream};
-use tenure_store::{
-    Command, DeleteRangeRequest, PutRequest, RangeRequest, Rejection, RequestOp, Snapshot, TxnRequest,
-};
-use tokio::sync::mpsc;
-use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tenure_api::pieces::TooLong;
+use tenure_api::{ApiError, Pieces, Responder, check_range_stream};
+use tenure_store::{Budget, Command, DeleteRangeRequest, PutRequest, RangeRequest, Snapshot, TxnRequest};
 use tonic::{Request, Response, Status};
 
 use crate::handle::{Executed, Handle};
-use crate::range_chunks::RangeChunks;
+use crate::heavy::Turn;
+use crate::large::Large;
+use crate::range_chunks::{ChunkStream, RangeChunks};
 
 /// The KV service.
 #[derive(Clone)]
@@ -20,9 +19,9 @@ pub(crate) struct KvService {
     pub(crate) handle: Handle,
 }
 
-/// A range that may walk over more keys than this is read on a thread of its own. A limit does not help: all
-/// keys of a range are counted.
-const MAX_INLINE_KEYS: usize = 1024;
+/// What is read and sent at once. What takes more waits for its turn, is read on a thread for heavy reads, and goes out
+/// in pieces. A limit of the request does not help: all keys of a range are counted.
+const AT_ONCE: Budget = Budget { keys: 1024, bytes: 256 << 10 };
 
 impl KvService {
     /// Checks a write of that size, has it executed, and gives back what came of it.
@@ -70,12 +69,14 @@ impl Kv for KvService {
         let request = RangeRequest::from(request);
         tenure_store::check_range(&request).map_err(ApiError::from)?;
         let (state, responder) = self.state(is_serializable).await?;
-        let is_small = is_small_range(&state, &request);
-        let response = off_thread(is_small, move || state.range(&request)).await?;
-        Ok(Response::new(responder.range(response)))
+        if let Some(selection) = state.select_within(&request, AT_ONCE).map_err(ApiError::from)? {
+            return Ok(Response::new(responder.selection(selection)));
+        }
+        // In a box: there are many of the small ones at a time, and they need not have room for this.
+        Box::pin(self.range_at_length(request, is_serializable, state, responder)).await
     }
 
-    type RangeStreamStream = ReceiverStream<Result<pb::RangeStreamResponse, Status>>;
+    type RangeStreamStream = ChunkStream;
 
     async fn range_stream(
         &self,
@@ -86,35 +87,22 @@ impl Kv for KvService {
         let is_serializable = request.serializable;
         let request = RangeRequest::from(request);
         check_range_stream(&request)?;
+        let max_chunk_bytes = self.handle.shared.max_request_bytes;
+        let heavy = &self.handle.shared.heavy;
         let (state, responder) = self.state(is_serializable).await?;
-        let is_small = is_small_range(&state, &request);
-        let mut chunks = RangeChunks::new(state, request, responder, self.handle.shared.max_request_bytes);
-        let read_on =
-            move |mut chunks: RangeChunks| off_thread(is_small, move || chunks.read_page().map(|()| chunks));
         // What is wrong with the request shows at once, as an error of the call.
-        chunks = read_on(chunks).await?;
-        let (sender, stream) = mpsc::channel(1);
-        tokio::spawn(async move {
-            loop {
-                while let Some(chunk) = chunks.next() {
-                    if sender.send(Ok(chunk)).await.is_err() {
-                        return;
-                    }
-                }
-                if chunks.is_over() {
-                    return;
-                }
-                match read_on(chunks).await {
-                    Ok(read) => chunks = read,
-                    Err(error) => {
-                        // Whoever asked may be gone.
-                        let _ = sender.send(Err(error.into())).await;
-                        return;
-                    }
-                }
-            }
+        if let Some(selection) = state.select_within(&request, AT_ONCE).map_err(ApiError::from)? {
+            let chunks = RangeChunks::new(selection, responder, max_chunk_bytes);
+            return Ok(Response::new(chunks.send(heavy, None)));
+        }
+        let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
+        let selection = heavy.run(move || {
+            let (_read, state) = (read, state);
+            state.select(&request).map_err(ApiError::from)
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let selection = selection.await.map_err(|_| ApiError::Stopped)??;
+        let chunks = RangeChunks::new(selection, responder, max_chunk_bytes);
+        Ok(Response::new(chunks.send(heavy, Some(answer))))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -136,7 +124,10 @@ impl Kv for KvService {
         let command = Command::DeleteRange(DeleteRangeRequest::from(request));
         let (response, header) = self.execute(command, size_bytes).await?;
         let tenure_store::Response::DeleteRange(response) = response else { return Err(wrong_answer()) };
-        Ok(Response::new(header.responder.delete_range(response)))
+        if response.size_bytes() <= AT_ONCE.bytes {
+            return Ok(Response::new(header.responder.delete_range(response)));
+        }
+        Box::pin(self.answer_at_length(move || Pieces::delete_range(header.responder, response))).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
@@ -149,7 +140,10 @@ impl Kv for KvService {
         }
         let (response, header) = self.execute(Command::Txn(request), size_bytes).await?;
         let tenure_store::Response::Txn(response) = response else { return Err(wrong_answer()) };
-        Ok(Response::new(header.responder.txn(response)))
+        if response.size_bytes() <= AT_ONCE.bytes {
+            return Ok(Response::new(header.responder.txn(response)));
+        }
+        Box::pin(self.answer_at_length(move || Pieces::txn(header.responder, response))).await
     }
 
     async fn compact(
@@ -166,33 +160,100 @@ impl KvService {
     /// A transaction that only reads does not go through the log.
     async fn read_txn(&self, request: TxnRequest) -> Result<Response<pb::TxnResponse>, Status> {
         tenure_store::check_txn(&request, &self.handle.shared.limits).map_err(ApiError::from)?;
-        let (state, responder) = self.state(request.is_serializable()).await?;
-        let ranges = request.success.iter().chain(&request.failure);
-        let is_small = ranges.into_iter().all(|operation| match operation {
-            RequestOp::Range(range) => range.range_end.is_empty(),
-            _ => false,
+        let is_serializable = request.is_serializable();
+        let (state, responder) = self.state(is_serializable).await?;
+        let response = state.read_txn_lazily(&request, AT_ONCE.keys).map_err(ApiError::from)?;
+        if let Some(response) = response.filter(|response| response.size_bytes() <= AT_ONCE.bytes) {
+            return Ok(Response::new(responder.txn(response)));
+        }
+        Box::pin(self.read_txn_at_length(request, state, responder)).await
+    }
+
+    /// A range that takes much.
+    async fn range_at_length(
+        &self,
+        request: RangeRequest,
+        is_serializable: bool,
+        state: Snapshot,
+        responder: Responder,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let heavy = &self.handle.shared.heavy;
+        let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
+        let pieces = heavy.run(move || {
+            let (_read, selection) = (read, state.select(&request).map_err(ApiError::from)?);
+            Pieces::range(responder, selection).map_err(too_long)
         });
-        let response = off_thread(is_small, move || state.read_txn(&request)).await?;
-        Ok(Response::new(responder.txn(response)))
+        let pieces = pieces.await.map_err(|_| ApiError::Stopped)??;
+        Ok(Large::new(heavy, pieces, answer).respond())
+    }
+
+    /// A transaction that reads, and compares or shows much.
+    async fn read_txn_at_length(
+        &self,
+        request: TxnRequest,
+        state: Snapshot,
+        responder: Responder,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let heavy = &self.handle.shared.heavy;
+        let is_serializable = request.is_serializable();
+        let Turns { read, answer, state, responder } = self.turns(is_serializable, state, responder).await?;
+        let pieces = heavy.run(move || {
+            let (_read, response) =
+                (read, state.read_txn_lazily(&request, usize::MAX).map_err(ApiError::from)?);
+            let response = response.expect("without a limit nothing is given up");
+            Pieces::txn(responder, response).map_err(too_long)
+        });
+        let pieces = pieces.await.map_err(|_| ApiError::Stopped)??;
+        Ok(Large::new(heavy, pieces, answer).respond())
+    }
+
+    /// Waits for the turns to read much and to send a large answer. Whoever waits holds nothing: the state is asked for
+    /// again.
+    async fn turns(
+        &self,
+        is_serializable: bool,
+        state: Snapshot,
+        responder: Responder,
+    ) -> Result<Turns, ApiError> {
+        let heavy = &self.handle.shared.heavy;
+        if let Some(answer) = heavy.free_turn_to_answer()
+            && let Some(read) = heavy.free_turn_to_read()
+        {
+            return Ok(Turns { read, answer, state, responder });
+        }
+        heavy.discard(state);
+        let (answer, read) = (heavy.turn_to_answer().await?, heavy.turn_to_read().await?);
+        let (state, responder) = self.state(is_serializable).await?;
+        Ok(Turns { read, answer, state, responder })
+    }
+
+    /// Gives the large answer to what was executed.
+    async fn answer_at_length<T: Default>(
+        &self,
+        pieces: impl FnOnce() -> Result<Pieces, TooLong> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let heavy = &self.handle.shared.heavy;
+        let (read, answer) = heavy.turns_for_a_write().await?;
+        let pieces = heavy.run(move || {
+            let (_read, pieces) = (read, pieces());
+            pieces
+        });
+        let pieces = pieces.await.map_err(|_| ApiError::Stopped)?.map_err(too_long)?;
+        Ok(Large::new(heavy, pieces, answer).respond())
     }
 }
 
-fn is_small_range(state: &Snapshot, request: &RangeRequest) -> bool {
-    // In the past there may be any number of keys that are gone by now.
-    request.range_end.is_empty() || (state.key_count() <= MAX_INLINE_KEYS && request.revision <= 0)
+/// What a heavy read needs: whose turn it is, and what is read.
+struct Turns {
+    read: Turn,
+    answer: Turn,
+    state: Snapshot,
+    responder: Responder,
 }
 
-/// A read of many keys must not hold up the heartbeats.
-async fn off_thread<T: Send + 'static>(
-    is_small: bool,
-    read: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
-) -> Result<T, ApiError> {
-    if is_small {
-        return read().map_err(ApiError::from);
-    }
-    // The runtime stops only with the member.
-    let result = tokio::task::spawn_blocking(read).await.map_err(|_| ApiError::Stopped)?;
-    result.map_err(ApiError::from)
+/// gRPC's own error at etcd, which sends no longer messages either.
+fn too_long(error: TooLong) -> Status {
+    Status::resource_exhausted(format!("grpc: {error}"))
 }
 
 fn wrong_answer() -> Status {

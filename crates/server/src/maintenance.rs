@@ -68,11 +68,17 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         self.handle.admit(&request)?;
         let revision = request.get_ref().revision;
+        // Whoever waits holds no state.
+        let heavy = &self.handle.shared.heavy;
+        let turn = heavy.turn_to_hash().await?;
         let (state, status) = self.handle.state().await?;
         let responder = self.handle.responder(status.raft.hard_state.current_term.0);
         let store_revision = state.revision();
-        let hash = tokio::task::spawn_blocking(move || state.hash_kv(revision)).await;
-        let hash = hash.map_err(|_| ApiError::Stopped)?.map_err(ApiError::from)?;
+        let hash = heavy.run(move || {
+            let (_turn, state) = (turn, state);
+            state.hash_kv(revision)
+        });
+        let hash = hash.await.map_err(|_| ApiError::Stopped)?.map_err(ApiError::from)?;
         Ok(Response::new(responder.hash_kv(store_revision, hash)))
     }
 

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{COMMAND_SLACK_BYTES, Config};
 use crate::gate::Gate;
 use crate::joining::{self, Place};
+use crate::pins::{self, PinKeeper};
 use crate::roster::Roster;
 use crate::serve::ServeError;
 use crate::url::Url;
@@ -26,6 +27,7 @@ use crate::url::Url;
 pub(crate) struct Opened {
     pub(crate) started: Started<RealDisk>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) pins: PinKeeper,
     pub(crate) member_disk_id: u64,
 }
 
@@ -78,11 +80,12 @@ pub(crate) fn open(
     let began = started.replica.durable();
     let member_disk_id = identity.directory_id;
     let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
-    let gate = Arc::new(Gate::new(identity, began, own_peer_urls, roster, member_disk, pins));
+    let (known_pins, pins) = pins::keep(member_disk, pins);
+    let gate = Arc::new(Gate::new(identity, began, own_peer_urls, roster, known_pins));
     if let Some(torn) = &started.torn_tail {
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }
-    Ok(Opened { started, gate, member_disk_id })
+    Ok(Opened { started, gate, pins, member_disk_id })
 }
 
 /// Where the log is, and where the checkpoints are.

@@ -1,33 +1,31 @@
 //! A range in chunks, for a stream: all of one revision, as etcd cuts them.
 //!
-//! The store is read a page at a time, so that no task holds much of a large range, and the page is cut into
-//! chunks. The keys are counted once, with the first page: that alone goes to the end of the range.
+//! What is selected is cut into chunks, and each is made when the one before is on its way. A client that takes none for
+//! a while is told that it waits in vain: what it has still to be shown is kept from being freed.
 
-use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
 use tenure_api::Responder;
 use tenure_api::pb::etcdserverpb as pb;
-use tenure_store::{KeyValue, RangeRequest, RangeResponse, Rejection, Snapshot};
+use tenure_store::{KeyValue, RangeResponse, Selection};
+use tokio::sync::mpsc;
+use tonic::Status;
+use tonic::codegen::tokio_stream::Stream;
 
-/// How many keys are read at a time.
-const PAGE_KEYS: i64 = 1 << 16;
+use crate::heavy::{Heavy, Turn};
+use crate::large::STALL_TIMEOUT;
+
 /// As etcd: ten keys first, then as many as make a chunk of about the largest request.
 const FIRST_CHUNK_KEYS: usize = 10;
+/// However large requests may be.
+const MAX_CHUNK_BYTES: usize = 2 << 20;
 
-/// What is left of a range. Between two pages it gives nothing.
+/// What is left of a range.
 pub(crate) struct RangeChunks {
-    state: Snapshot,
-    /// From the next key to be read on.
-    request: RangeRequest,
-    /// How many keys the client still wants to be read; none for all.
-    left: Option<i64>,
-    /// Read, and not yet given out.
-    page: VecDeque<KeyValue>,
-    /// Of the whole range, as the first page found it.
-    count: Option<i64>,
-    /// Whether the range goes on behind the page.
-    has_more: bool,
+    left: Selection,
     responder: Responder,
     chunk_keys: usize,
     max_chunk_bytes: usize,
@@ -35,70 +33,28 @@ pub(crate) struct RangeChunks {
 }
 
 impl RangeChunks {
-    /// The range as it is in `state`; the first page is still to be read.
-    pub(crate) fn new(
-        state: Snapshot,
-        mut request: RangeRequest,
-        responder: Responder,
-        max_chunk_bytes: usize,
-    ) -> RangeChunks {
-        if request.revision <= 0 {
-            request.revision = state.revision();
-        }
-        let left = (request.limit > 0).then_some(request.limit);
+    /// What was selected, in chunks.
+    pub(crate) fn new(selection: Selection, responder: Responder, max_chunk_bytes: usize) -> RangeChunks {
         RangeChunks {
-            state,
-            request,
-            left,
-            page: VecDeque::new(),
-            count: None,
-            has_more: false,
+            left: selection,
             responder,
             chunk_keys: FIRST_CHUNK_KEYS,
-            max_chunk_bytes,
+            max_chunk_bytes: max_chunk_bytes.min(MAX_CHUNK_BYTES),
             is_over: false,
         }
     }
 
-    /// Whether everything was given out.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    /// Reads the next page.
-    pub(crate) fn read_page(&mut self) -> Result<(), Rejection> {
-        self.request.limit = self.left.unwrap_or(PAGE_KEYS).min(PAGE_KEYS);
-        let (kvs, more) = if self.count.is_some() {
-            self.state.page(&self.request)?
-        } else {
-            let RangeResponse { kvs, more, count, .. } = self.state.range(&self.request)?;
-            self.count = Some(count);
-            (kvs, more)
-        };
-        self.has_more = more;
-        if let Some(left) = &mut self.left {
-            *left -= kvs.len() as i64;
-        }
-        if let Some(last) = kvs.last() {
-            // The next key in order is the last one with a zero byte.
-            self.request.key = Bytes::from([&last.key[..], &[0]].concat());
-        }
-        self.page = kvs.into();
-        Ok(())
-    }
-
-    /// The next chunk of the page that was read. The last one of all has the header, the count and `more`.
-    pub(crate) fn next(&mut self) -> Option<pb::RangeStreamResponse> {
-        let is_last_page = !self.has_more || self.left == Some(0);
-        if self.is_over || (self.page.is_empty() && !is_last_page) {
+    /// The next chunk. The last one of all has the header, the count and `more`.
+    pub(crate) fn next_chunk(&mut self) -> Option<pb::RangeStreamResponse> {
+        if self.is_over {
             return None;
         }
-        let kvs: Vec<KeyValue> = self.page.drain(..self.chunk_keys.min(self.page.len())).collect();
+        let kvs: Vec<KeyValue> = self.left.pairs.by_ref().take(self.chunk_keys).collect();
         self.adapt(&kvs);
-        self.is_over = is_last_page && self.page.is_empty();
-        let more = self.is_over && self.has_more;
-        let count = if self.is_over { self.count.unwrap_or_default() } else { 0 };
-        let revision = self.state.revision();
+        self.is_over = self.left.pairs.len() == 0;
+        let more = self.is_over && self.left.more;
+        let count = if self.is_over { self.left.count } else { 0 };
+        let revision = self.left.revision;
         let mut response = self.responder.range(RangeResponse { revision, kvs, more, count });
         if !self.is_over {
             response.header = None;
@@ -114,11 +70,69 @@ impl RangeChunks {
             self.chunk_keys = (self.chunk_keys / 2).max(1);
         }
     }
+
+    /// Sends them, in the turn of whoever asked for many.
+    pub(crate) fn send(self, heavy: &Arc<Heavy>, turn: Option<Turn>) -> ChunkStream {
+        // One that is on its way, and room for the last word.
+        let (sender, chunks) = mpsc::channel(2);
+        tokio::spawn(send(self, heavy.clone(), turn, sender, STALL_TIMEOUT));
+        ChunkStream { chunks }
+    }
+}
+
+type Chunk = Result<pb::RangeStreamResponse, Status>;
+
+/// The chunks as they are made.
+pub(crate) struct ChunkStream {
+    chunks: mpsc::Receiver<Chunk>,
+}
+
+impl Stream for ChunkStream {
+    type Item = Chunk;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
+        self.chunks.poll_recv(context)
+    }
+}
+
+async fn send(
+    mut chunks: RangeChunks,
+    heavy: Arc<Heavy>,
+    turn: Option<Turn>,
+    sender: mpsc::Sender<Chunk>,
+    stall_timeout: Duration,
+) {
+    let Ok(last_word) = sender.clone().reserve_owned().await else { return };
+    loop {
+        let chunk;
+        if turn.is_some() {
+            let made = heavy.run(move || {
+                let chunk = chunks.next_chunk();
+                (chunks, chunk)
+            });
+            let Ok((rest, next)) = made.await else { return };
+            (chunks, chunk) = (rest, next);
+        } else {
+            chunk = chunks.next_chunk();
+        }
+        let Some(chunk) = chunk else { return };
+        match tokio::time::timeout(stall_timeout, sender.send(Ok(chunk))).await {
+            Ok(Ok(())) => {}
+            // Whoever asked is gone.
+            Ok(Err(_)) => return heavy.discard((chunks, turn)),
+            Err(_) => {
+                tracing::info!("a stream of a range is given up that its client does not read");
+                let why = format!("the answer was not read for {} s", stall_timeout.as_secs());
+                last_word.send(Err(Status::deadline_exceeded(why)));
+                return heavy.discard((chunks, turn));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tenure_store::{Command, PutRequest, Store};
+    use tenure_store::{Command, PutRequest, RangeRequest, Snapshot, Store};
 
     use super::*;
 
@@ -139,18 +153,13 @@ mod tests {
         RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() }
     }
 
-    /// All chunks, and how many pages they came from.
-    fn chunks(state: &Snapshot, request: RangeRequest) -> (Vec<pb::RangeResponse>, usize) {
-        let mut chunks = RangeChunks::new(state.clone(), request, RESPONDER, 10_000);
-        let (mut given, mut pages) = (Vec::new(), 0);
-        while !chunks.is_over() {
-            chunks.read_page().expect("the revision is there");
-            pages += 1;
-            while let Some(chunk) = chunks.next() {
-                given.extend(chunk.range_response);
-            }
-        }
-        (given, pages)
+    fn chunks_of(state: &Snapshot, request: &RangeRequest) -> RangeChunks {
+        RangeChunks::new(state.select(request).expect("the revision is there"), RESPONDER, 10_000)
+    }
+
+    fn chunks(state: &Snapshot, request: &RangeRequest) -> Vec<pb::RangeResponse> {
+        let mut chunks = chunks_of(state, request);
+        std::iter::from_fn(|| chunks.next_chunk()).filter_map(|chunk| chunk.range_response).collect()
     }
 
     #[test]
@@ -159,7 +168,7 @@ mod tests {
         for limit in [0, 1, 9, 10, 11, 500, 999, 1_000, 1_001] {
             let request = RangeRequest { limit, ..all() };
             let whole = RESPONDER.range(state.range(&request).expect("a range"));
-            let (given, _) = chunks(&state, request);
+            let given = chunks(&state, &request);
             let last = given.last().expect("a chunk at least");
             assert_eq!((last.more, last.count), (whole.more, whole.count), "limit {limit}");
             assert_eq!(last.header, whole.header);
@@ -171,34 +180,36 @@ mod tests {
 
     #[test]
     fn chunks_begin_small_and_stay_about_as_large_as_a_request() {
-        let (given, _) = chunks(&state(1_000), all());
+        let given = chunks(&state(1_000), &all());
         assert_eq!(given[0].kvs.len(), FIRST_CHUNK_KEYS);
         assert!(given.iter().all(|chunk| chunk.kvs.len() <= 160), "twice what fits at the most");
         assert!(given.len() < 20);
     }
 
     #[test]
-    fn a_range_of_several_pages_is_whole() {
-        let keys = PAGE_KEYS as u64 + 100;
-        let (given, pages) = chunks(&state(keys), RangeRequest { keys_only: true, ..all() });
-        assert_eq!(pages, 2);
-        assert_eq!(given.iter().map(|chunk| chunk.kvs.len() as u64).sum::<u64>(), keys);
-        assert_eq!(given.last().map(|last| last.count), Some(keys as i64));
-    }
-
-    #[test]
     fn a_count_and_a_range_of_nothing_are_one_chunk() {
-        let (given, _) = chunks(&state(30), RangeRequest { count_only: true, ..all() });
+        let given = chunks(&state(30), &RangeRequest { count_only: true, ..all() });
         assert_eq!((given.len(), given[0].count, given[0].kvs.len()), (1, 30, 0));
-        let (given, _) = chunks(&state(30), RangeRequest { key: "x".into(), ..RangeRequest::default() });
+        let given = chunks(&state(30), &RangeRequest { key: "x".into(), ..RangeRequest::default() });
         assert_eq!((given.len(), given[0].count, given[0].more), (1, 0, false));
         assert!(given[0].header.is_some());
     }
 
-    #[test]
-    fn a_revision_that_is_not_there_is_an_error_of_the_first_page() {
-        let request = RangeRequest { revision: 100, ..all() };
-        let mut chunks = RangeChunks::new(state(3), request, RESPONDER, 10_000);
-        assert_eq!(chunks.read_page(), Err(Rejection::FutureRevision));
+    /// Whoever does not read is told so, and nothing is kept for it any more.
+    #[tokio::test]
+    async fn a_stream_that_is_not_read_ends_with_an_error_and_gives_its_turn_back() {
+        let heavy = Heavy::start().expect("threads");
+        let turn = heavy.turn_to_answer().await.expect("it is free");
+        let free = || heavy.free_turns_to_answer();
+        let before = free();
+        let (sender, mut received) = mpsc::channel(2);
+        let chunks = chunks_of(&state(1_000), &all());
+        send(chunks, heavy.clone(), Some(turn), sender, Duration::from_millis(50)).await;
+        assert!(received.recv().await.is_some_and(|chunk| chunk.is_ok()));
+        let last = received.recv().await.expect("a last word");
+        assert_eq!(last.map(drop).map_err(|status| status.code()), Err(tonic::Code::DeadlineExceeded));
+        assert!(received.recv().await.is_none());
+        heavy.run(|| ()).await.expect("what was discarded before is gone");
+        assert_eq!(free(), before + 1);
     }
 }

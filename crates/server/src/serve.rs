@@ -1,6 +1,6 @@
 //! Starts a member, runs it, and stops it in good order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -20,14 +20,17 @@ use tenure_replica::{RecoveryError, Started};
 use tenure_store::{Limits, Member};
 use tenure_wal::WalError;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::cluster::{ClusterService, first_members, own_member};
 use crate::config::{Config, ConfigError};
-use crate::core::{self, Input, Leadership, MAX_WAITING_INPUTS, Stop, Surroundings};
+use crate::core::{self, Leadership, Surroundings};
 use crate::handle::{Handle, Shared};
+use crate::heavy::Heavy;
+use crate::input::{Input, MAX_WAITING, Stop};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
@@ -36,7 +39,7 @@ use crate::peer::Peers;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::{Ended, LOG_THREAD};
-use crate::{http, oversize, peer, workers};
+use crate::{http, large, oversize, peer, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -140,6 +143,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 /// A member that runs: its core, and what has to be told or awaited when it stops.
 struct Running {
     core: JoinHandle<Result<(), Stop>>,
+    /// Where it runs, with the connections to the peers.
+    core_runtime: Runtime,
     inputs: mpsc::Sender<Input>,
     handle: Handle,
     leadership: watch::Receiver<Leadership>,
@@ -159,20 +164,26 @@ impl Running {
         first_members: BTreeMap<u64, Member>,
         peer_listeners: Vec<TcpListener>,
     ) -> Result<Running, ServeError> {
-        let Opened { started: Started { replica, log, checkpoints, .. }, gate, member_disk_id } = opened;
+        let Opened { started, gate, pins, member_disk_id } = opened;
+        let Started { replica, log, checkpoints, .. } = started;
         let identity = *replica.identity();
-        let (inputs, queue) = mpsc::channel(MAX_WAITING_INPUTS);
+        let (inputs, queue) = mpsc::channel(MAX_WAITING);
+        let (requests, requested) = mpsc::channel(MAX_WAITING);
         let metrics = Metrics::new(API_VERSION);
         let thread_error = |source| ServeError::Io { what: "cannot start a thread", source };
         let (ends, ended) = mpsc::unbounded_channel();
         let log =
             workers::start_log(log, inputs.clone(), metrics.clone(), ends.clone()).map_err(thread_error)?;
         let checkpoints =
-            workers::start_checkpoints(checkpoints, inputs.clone(), ends).map_err(thread_error)?;
+            workers::start_checkpoints(checkpoints, inputs.clone(), ends.clone()).map_err(thread_error)?;
+        let apply = workers::start_apply(inputs.clone(), ends.clone()).map_err(thread_error)?;
+        let garbage = workers::start_garbage(ends.clone()).map_err(thread_error)?;
+        workers::start_pins(pins, ends).map_err(thread_error)?;
+        let core_runtime = core_runtime().map_err(thread_error)?;
         let peers = Peers::new(gate.clone(), inputs.clone());
         let mut tasks = JoinSet::new();
         for listener in peer_listeners {
-            tasks.spawn(peer::accept(listener, gate.clone(), inputs.clone()));
+            tasks.spawn_on(peer::accept(listener, gate.clone(), inputs.clone()), core_runtime.handle());
         }
         let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
         let (leadership, leadership_seen) = watch::channel(first);
@@ -183,13 +194,17 @@ impl Running {
             first_members: first_members.clone(),
             leadership: leadership_seen.clone(),
             metrics: metrics.clone(),
+            heavy: Heavy::start().map_err(thread_error)?,
         };
         let surroundings = Surroundings {
             clock,
             inputs: queue,
+            requests: requested,
             inputs_of_core: inputs.clone(),
             log,
             checkpoints,
+            apply,
+            garbage,
             gate,
             peers,
             first_members,
@@ -198,8 +213,9 @@ impl Running {
         };
         let member = own_member(config, identity.member_id, member_disk_id);
         Ok(Running {
-            core: tokio::spawn(core::run(replica, member, surroundings)),
-            handle: Handle::new(Arc::new(shared), inputs.clone()),
+            core: core_runtime.spawn(core::run(replica, member, surroundings)),
+            core_runtime,
+            handle: Handle::new(Arc::new(shared), requests),
             inputs,
             leadership: leadership_seen,
             ended,
@@ -249,14 +265,17 @@ impl Running {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, all(&mut self.clients)).await;
         self.tasks.shutdown().await;
         self.clients.shutdown().await;
-        let mut is_log_closed = false;
-        let threads = all_threads(&mut self.ended, &mut is_log_closed);
-        let threads = match tokio::time::timeout(DISK_TIMEOUT, threads).await {
-            Ok(result) => result,
-            // What is left is a checkpoint under way, which the next start removes.
-            Err(_) if is_log_closed => Ok(()),
-            Err(_) => Err("the disk does not answer: stopped without closing the log".to_owned()),
-        };
+        let (mut ended, mut threads) = (BTreeSet::new(), Ok(()));
+        let all = all_threads(&mut self.ended, &mut ended, &mut threads);
+        if tokio::time::timeout(DISK_TIMEOUT, all).await.is_err() {
+            if ended.contains(LOG_THREAD) {
+                // It is written whole or does not count, and the log has what it would have held.
+                tracing::info!("stopping without waiting for what is under way in the background");
+            } else if threads.is_ok() {
+                threads = Err("the disk does not answer: stopped without closing the log".to_owned());
+            }
+        }
+        self.core_runtime.shutdown_background();
         end.and(threads.map_err(Stop::Failed))
     }
 
@@ -276,6 +295,12 @@ fn why_stopped(stop: Stop, config: &Config) -> ServeError {
         Stop::Removed => ServeError::Removed { data_dir: config.data_dir.clone() },
         Stop::Failed(why) => ServeError::Stopped(why),
     }
+}
+
+/// A thread for the core and its peers alone, on any number of cores: nothing that clients ask for may hold up a
+/// heartbeat.
+fn core_runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("core").enable_all().build()
 }
 
 /// How the core's task ended.
@@ -298,18 +323,19 @@ async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Waits until the threads have ended, and returns what the first one had to complain of.
+/// Waits until the threads have ended; says which have, and what the first one had to complain of.
 async fn all_threads(
-    ended: &mut mpsc::UnboundedReceiver<Ended>,
-    is_log_closed: &mut bool,
-) -> Result<(), String> {
-    let mut result = Ok(());
-    while let Some(Ended { name, result: end }) = ended.recv().await {
+    ends: &mut mpsc::UnboundedReceiver<Ended>,
+    ended: &mut BTreeSet<&'static str>,
+    result: &mut Result<(), String>,
+) {
+    while let Some(Ended { name, result: end }) = ends.recv().await {
         tracing::debug!(name, "a thread has ended");
-        *is_log_closed |= name == LOG_THREAD && end.is_ok();
-        result = result.and(end);
+        ended.insert(name);
+        if result.is_ok() {
+            *result = end;
+        }
     }
-    result
 }
 
 async fn listen(
@@ -346,6 +372,7 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
         .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
         .add_service(health_service);
     let grpc = grpc.prepare().into_axum_router().layer(map_response(oversize::in_etcds_words));
+    let grpc = grpc.layer(map_response(large::unfold));
     grpc.merge(http::router(handle.clone())).fallback(http::not_found)
 }
 

@@ -1,4 +1,5 @@
-//! The threads that wait for disks: one for the log, one for the checkpoints, each doing its jobs in order.
+//! The threads that wait for disks: one for the log, one for the checkpoints, one for the pins, each doing its jobs in
+//! order.
 //!
 //! A disk that fails, or a bug, ends its thread; how it ended is reported apart from the inputs of the core,
 //! so that nothing that waits there can hide it.
@@ -8,14 +9,16 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use tenure_replica::{CheckpointDone, CheckpointJob, CheckpointWorker, LogDone, LogJob, LogWorker};
+use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, CheckpointWorker, LogDone, LogJob, LogWorker};
+use tenure_store::Garbage;
 use tenure_wal::{RealDisk, WalError};
 use tokio::sync::mpsc;
 
-use crate::core::Input;
+use crate::input::Input;
 use crate::metrics::Metrics;
+use crate::pins::PinKeeper;
 
-/// The name of the thread that closes the log when it ends.
+/// The thread without which nothing is safe.
 pub(crate) const LOG_THREAD: &str = "log";
 /// How much of the next segment is prepared at a time while there is nothing else to do.
 const PREPARE_BYTES: u64 = 1 << 20;
@@ -181,6 +184,40 @@ fn complain(done: &CheckpointDone) {
         | CheckpointDone::Damaged { .. }
         | CheckpointDone::Reserved { .. } => {}
     }
+}
+
+/// Starts the thread of the pins, which ends with the gate.
+pub(crate) fn start_pins(keeper: PinKeeper, ends: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
+    spawn("pins", ends, move || keeper.run())
+}
+
+/// Starts the thread that executes entries that take long.
+pub(crate) fn start_apply(
+    inputs: mpsc::Sender<Input>,
+    ends: mpsc::UnboundedSender<Ended>,
+) -> io::Result<Worker<ApplyJob>> {
+    let (jobs, queue) = channel::<ApplyJob>();
+    let run = move || {
+        for job in queue {
+            if inputs.blocking_send(Input::ApplyDone(job.run())).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    spawn("apply", ends, run)?;
+    Ok(Worker { jobs })
+}
+
+/// Starts the thread that frees what takes long to free.
+pub(crate) fn start_garbage(ends: mpsc::UnboundedSender<Ended>) -> io::Result<Worker<Garbage>> {
+    let (jobs, queue) = channel::<Garbage>();
+    let run = move || {
+        queue.into_iter().for_each(drop);
+        Ok(())
+    };
+    spawn("garbage", ends, run)?;
+    Ok(Worker { jobs })
 }
 
 /// Does `work` on a thread of its own, and reports how it ended.

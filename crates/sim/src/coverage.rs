@@ -75,6 +75,10 @@ pub enum Mark {
     ReadAnswered,
     /// A leader was asked for a read index while it handed over.
     ReadDuringTransfer,
+    /// A stranger was not heard.
+    StrangerIgnored,
+    /// A stranger was heard, as a member may have to where there has been no leader for long.
+    StrangerHeard,
     /// The network was cut and mended many times in a row.
     Flapped,
     /// A write was passed on to the leader.
@@ -85,9 +89,15 @@ pub enum Mark {
     NotDone,
     /// A client does not know what became of an operation.
     Unknown,
+    /// A lane was full, and gave back what was to be sent.
+    LaneFull,
+    /// A leader said that it lacks what was passed on to it.
+    ForwardLacked,
+    /// A worker executed what takes long, while its member went on.
+    AppliedBeside,
 }
 
-const MARKS: [Mark; 39] = [
+const MARKS: [Mark; 44] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -122,11 +132,16 @@ const MARKS: [Mark; 39] = [
     Mark::QuorumKept,
     Mark::ReadAnswered,
     Mark::ReadDuringTransfer,
+    Mark::StrangerIgnored,
+    Mark::StrangerHeard,
     Mark::Flapped,
     Mark::Forwarded,
     Mark::ForwardRefused,
     Mark::NotDone,
     Mark::Unknown,
+    Mark::LaneFull,
+    Mark::ForwardLacked,
+    Mark::AppliedBeside,
 ];
 
 /// How often each mark was reached.

@@ -8,7 +8,7 @@ use tenure_wal::Crash;
 use crate::action::OperationId;
 use crate::judges::Answer;
 use crate::nemesis::FaultKind;
-use crate::network::Cut;
+use crate::network::{Cut, Way};
 
 /// Something that happens at a moment of simulated time. Members and clients are numbered from 0; `start`
 /// is the start of the member that it is meant for.
@@ -18,6 +18,8 @@ pub(crate) enum Event {
     To { member: usize, start: u64, input: Input },
     /// A message arrives, if the machine is still the member that it is meant for.
     Arrival { from: NodeId, to: NodeId, message: PeerMessage },
+    /// A message has left its lane: the next one may.
+    Wire(Way),
     /// A client's request arrives.
     Request { member: usize, client: usize, operation: OperationId, command: Option<Command> },
     /// An answer, or word that there will be none, reaches a client.
@@ -57,6 +59,8 @@ pub(crate) enum Input {
     LogRetry,
     /// The job of the checkpoints is done.
     CheckpointDone,
+    /// Entries have been executed by their worker.
+    ApplyDone,
     /// A connection broke, or seems to have.
     Unreachable(NodeId),
 }

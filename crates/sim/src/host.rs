@@ -3,7 +3,7 @@
 
 use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
 use tenure_replica::{Job, LogJob, PeerMessage, Reply, RequestId};
-use tenure_store::Command;
+use tenure_store::{Command, Response};
 
 use crate::action::OperationId;
 use crate::coverage::Mark;
@@ -12,7 +12,7 @@ use crate::judges::asked::Wanted;
 use crate::judges::resources::{self, Queued};
 use crate::judges::{Answer, Judges, Verdict, require};
 use crate::member::{Asker, Process, number_of};
-use crate::network::Fate;
+use crate::network::{Departure, Fate, Way};
 use crate::trace::{Detail, Shown, facts_of};
 use crate::world::World;
 
@@ -51,8 +51,15 @@ impl World {
                 let done = process.checkpoint_running.take().expect("a job was running");
                 process.replica.on_checkpoint_done(now, done);
             }
+            Input::ApplyDone => {
+                let done = process.apply_running.take().expect("a job was running");
+                process.replica.on_apply_done(now, done);
+            }
             Input::Unreachable(peer) => {
                 process.replica.on_unreachable(now, peer);
+                self.give_back(member, number_of(peer));
+                let it = &mut self.members[member];
+                let Some(process) = &mut it.process else { return Ok(()) };
                 process.heard_leader_at.take_if(|(leader, _)| *leader == peer);
                 let facts = [50, member as u64, peer.as_u64()];
                 let id = it.id;
@@ -202,6 +209,11 @@ impl World {
                 self.process(member).checkpoint_jobs.push_back(job);
                 Ok(())
             }
+            Job::Apply(job) => {
+                self.begin_to_apply(member, job);
+                Ok(())
+            }
+            Job::Discard(_) => Ok(()),
             Job::Reply { request, reply } => self.on_reply(member, request, reply),
             Job::Event(event) => {
                 self.process(member).note(&event);
@@ -218,37 +230,70 @@ impl World {
         let from = self.members[member].id;
         self.judges.on_send(from, to, &message)?;
         self.look_at_sent(member, to, &message)?;
-        let receiver = number_of(to);
-        let fate = self.network.send(self.now_us, member, receiver, &message);
-        let is_there = self.members[receiver].process.is_some() && self.members[receiver].id == to;
-        let known_down = !is_there && self.network.is_noticed();
-        let fate = if known_down { Fate::NotSent } else { fate };
+        if number_of(to) >= self.members.len() {
+            // A stranger was heard, and is answered.
+            return Ok(());
+        }
+        let way = Way { from: member, to: number_of(to), is_bulk: message.is_bulk() };
+        let is_there = self.members[way.to].process.is_some() && self.members[way.to].id == to;
+        let shown = Shown { from, to, message: &message };
         let [kind, term, first, second] = facts_of(&message);
-        let lost = match fate {
-            Fate::Arrives { .. } => "",
-            Fate::Lost => " (lost)",
-            Fate::NotSent => " (not sent)",
-        };
-        self.trace.line(
-            self.now_us,
-            Detail::Full,
-            [52, member as u64, receiver as u64, kind, term, first, second, lost.len() as u64],
-            format_args!("{}{lost}", Shown { from, to, message: &message }),
-        );
-        match fate {
-            Fate::Arrives { at_us, again_at_us } => {
-                if let Some(again_at_us) = again_at_us {
-                    self.queue.add(again_at_us, Event::Arrival { from, to, message: message.clone() });
-                }
-                self.queue.add(at_us, Event::Arrival { from, to, message });
-            }
-            Fate::Lost => {}
-            Fate::NotSent => {
-                let now = self.members[member].clock.shows(self.now_us);
-                self.process(member).replica.on_not_sent(now, message);
-            }
+        let facts = [52, member as u64, way.to as u64, kind, term, first, second];
+        if !is_there && self.network.is_noticed() {
+            self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (not sent)"));
+            self.not_sent(member, message);
+            return Ok(());
+        }
+        let is_busy = self.network.is_busy(way);
+        let waits = if is_busy { " (waits)" } else { "" };
+        self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown}{waits}"));
+        if let Some(message) = self.network.push(self.now_us, way, (from, to), message) {
+            let shown = Shown { from, to, message: &message };
+            self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (the lane is full)"));
+            self.coverage.reach(Mark::LaneFull);
+            self.not_sent(member, message);
+        } else if !is_busy {
+            self.depart(way);
         }
         Ok(())
+    }
+
+    fn not_sent(&mut self, member: usize, message: PeerMessage) {
+        let it = &mut self.members[member];
+        if let Some(process) = &mut it.process {
+            process.replica.on_not_sent(it.clock.shows(self.now_us), message);
+        }
+    }
+
+    /// The next message leaves its lane, and others after it.
+    pub(crate) fn depart(&mut self, way: Way) {
+        while let Some(departure) = self.network.depart(self.now_us, way) {
+            let Departure { from, to, message, fate, next_us } = departure;
+            match fate {
+                Fate::Arrives { at_us, again_at_us } => {
+                    if let Some(again_at_us) = again_at_us {
+                        self.queue.add(again_at_us, Event::Arrival { from, to, message: message.clone() });
+                    }
+                    self.queue.add(at_us, Event::Arrival { from, to, message });
+                }
+                Fate::Lost => {
+                    let facts = [57, from.as_u64(), to.as_u64(), facts_of(&message)[0]];
+                    let shown = Shown { from, to, message: &message };
+                    self.trace.line(self.now_us, Detail::Full, facts, format_args!("{shown} (lost)"));
+                }
+            }
+            if next_us > self.now_us {
+                self.queue.add(next_us, Event::Wire(way));
+                return;
+            }
+        }
+    }
+
+    /// A connection broke: the sender gives back what somebody waits for.
+    fn give_back(&mut self, member: usize, peer: usize) {
+        for message in self.network.give_back(member, peer) {
+            self.not_sent(member, message);
+        }
     }
 
     /// Takes down what a member says, and judges what hangs on more than the message.
@@ -282,8 +327,12 @@ impl World {
         match message {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
+            PeerMessage::ForwardLacked(_) => self.coverage.reach(Mark::ForwardLacked),
             PeerMessage::Room { .. } => self.coverage.reach(Mark::ToldOfRoom),
-            PeerMessage::Raft(_) | PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => {}
+            PeerMessage::Raft(_)
+            | PeerMessage::ForwardQuestion(_)
+            | PeerMessage::ChangeMembers(_)
+            | PeerMessage::MembersChanged(_) => {}
         }
         self.said.messages += 1;
         if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = message {
@@ -302,6 +351,8 @@ impl World {
         let operations = &mut self.judges.operations;
         let answer = match reply {
             Reply::Applied { result, revision, .. } => {
+                // As the server does before it answers.
+                let result = result.map(Response::settled);
                 operations.on_write_answered(operation, &result, revision)?
             }
             Reply::Read { state, .. } => {
@@ -429,8 +480,11 @@ impl World {
 /// Whether the sender waits for an answer, which may find another process in its place.
 fn asks(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward(_) | PeerMessage::ChangeMembers(_) => true,
+        PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) | PeerMessage::ChangeMembers(_) => true,
         PeerMessage::Raft(envelope) => matches!(envelope.message, Message::ReadIndex { .. }),
-        PeerMessage::ForwardRefused(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => false,
+        PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardLacked(_)
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. } => false,
     }
 }

@@ -37,6 +37,7 @@ mod outcome;
 mod run;
 mod selection;
 mod shrink;
+mod stranger;
 mod workers;
 mod world;
 

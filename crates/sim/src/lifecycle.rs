@@ -45,6 +45,7 @@ impl World {
         it.held = None;
         it.disks.crash(crash, &mut self.random);
         let (id, start) = (it.id, it.start);
+        self.network.forget(member);
         self.coverage.reach(match crash {
             Crash::Process => Mark::ProcessCrashed,
             Crash::Power => Mark::PowerLost,

@@ -14,8 +14,8 @@ use tenure_raft::{
 };
 use tenure_replica::record::from_record;
 use tenure_replica::{
-    Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker, RecoveryError,
-    Replica, RequestId, Start, Started, clear_leftovers, identity, keep_room,
+    ApplyDone, Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker,
+    RecoveryError, Replica, RequestId, Start, Started, clear_leftovers, identity, keep_room,
 };
 use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
@@ -200,6 +200,8 @@ pub(crate) struct Process {
     pub(crate) checkpoints: CheckpointWorker<MemoryDisk>,
     pub(crate) checkpoint_jobs: VecDeque<CheckpointJob>,
     pub(crate) checkpoint_running: Option<CheckpointDone>,
+    /// What the worker that executes entries has come to.
+    pub(crate) apply_running: Option<ApplyDone>,
     /// Who waits for which answer.
     pub(crate) requests: BTreeMap<RequestId, Asker>,
     /// The changes of the members that it was asked for.
@@ -267,6 +269,7 @@ impl Process {
         self.log_running.is_some()
             || self.checkpoint_running.is_some()
             || self.log.is_waiting()
+            || self.apply_running.is_some()
             || !self.log_jobs.is_empty()
             || !self.checkpoint_jobs.is_empty()
     }
@@ -371,6 +374,7 @@ impl Member {
             checkpoints,
             checkpoint_jobs: VecDeque::new(),
             checkpoint_running: None,
+            apply_running: None,
             requests: BTreeMap::new(),
             changes: BTreeMap::new(),
             heard_leader_at: None,

@@ -28,10 +28,11 @@ pub(crate) enum FaultKind {
     DiskLoss,
     Rot,
     FullDisk,
+    Stranger,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 14] = [
+    pub(crate) const ALL: [FaultKind; 15] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -46,6 +47,7 @@ impl FaultKind {
         FaultKind::DiskLoss,
         FaultKind::Rot,
         FaultKind::FullDisk,
+        FaultKind::Stranger,
     ];
 
     fn interval_us(self, plan: &FaultPlan) -> Option<u64> {
@@ -64,6 +66,7 @@ impl FaultKind {
             FaultKind::DiskLoss => plan.disk_loss_us,
             FaultKind::Rot => plan.rot_us,
             FaultKind::FullDisk => plan.full_disk_us,
+            FaultKind::Stranger => plan.stranger_us,
         }
     }
 }

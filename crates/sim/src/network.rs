@@ -1,27 +1,42 @@
 //! The network between members: two lanes for each pair, which delay, lose, double, reorder and cut.
 //!
 //! Each pair has a lane for messages that may be large and one for all others (SOURCES P4): what is large
-//! takes its time there and cannot hold up a heartbeat. A cut stops what is sent while it lasts; what was on
+//! takes its time there and cannot hold up a heartbeat. The lanes are the server's own, with its bounds; a link
+//! takes the next message when it has carried the last. A cut stops what is sent while it lasts; what was on
 //! its way before still arrives, perhaps long after.
 
-use tenure_raft::{Message, NodeId};
-use tenure_replica::PeerMessage;
+use tenure_raft::{NodeId, Time};
+use tenure_replica::{Lane, LaneBounds, PeerMessage};
 
 use crate::plan::NetworkPlan;
 use crate::random::Random;
 
-/// More than this much waiting time in a lane's queue, and it takes nothing more.
-pub(crate) const MAX_LANE_BACKLOG_US: u64 = 1_000_000;
-
-/// What becomes of a message.
+/// What becomes of a message that has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     /// It arrives then, and perhaps once more.
     Arrives { at_us: u64, again_at_us: Option<u64> },
     /// It is lost, and nobody knows.
     Lost,
-    /// The sender's queue is full: it certainly did not leave.
-    NotSent,
+}
+
+/// A lane from one machine to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) is_bulk: bool,
+}
+
+/// A message that leaves.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: PeerMessage,
+    pub(crate) fate: Fate,
+    /// When the next one can.
+    pub(crate) next_us: u64,
 }
 
 /// A part of the network that is cut: the links, each from one member to another.
@@ -31,12 +46,31 @@ pub(crate) struct Cut {
     pub(crate) links: Vec<(usize, usize)>,
 }
 
-#[derive(Clone, Copy, Default, Debug)]
-struct Lane {
-    /// When the sender will have put everything on the wire.
-    free_at_us: u64,
+fn bounds(plan: &NetworkPlan, is_bulk: bool) -> LaneBounds {
+    if is_bulk { LaneBounds { max_bytes: plan.lane_bytes, ..LaneBounds::BULK } } else { LaneBounds::URGENT }
+}
+
+/// What waits on a way, and what is on its wire.
+#[derive(Debug)]
+struct Link {
+    /// The members that it lies between: a machine may be another one's later.
+    ends: Option<(NodeId, NodeId)>,
+    lane: Lane,
+    /// A message is being put on the wire.
+    is_busy: bool,
     /// When the last message arrives.
     last_arrival_us: u64,
+}
+
+impl Link {
+    fn new(bounds: LaneBounds) -> Link {
+        Link { ends: None, lane: Lane::new(bounds), is_busy: false, last_arrival_us: 0 }
+    }
+
+    /// Takes out all that waits.
+    fn empty(&mut self) -> Vec<PeerMessage> {
+        std::iter::from_fn(|| self.lane.pop()).collect()
+    }
 }
 
 /// All links between the members.
@@ -45,15 +79,17 @@ pub(crate) struct Network {
     plan: NetworkPlan,
     random: Random,
     members: usize,
-    lanes: Vec<[Lane; 2]>,
+    links: Vec<[Link; 2]>,
     /// How many cuts each link is part of.
     cuts: Vec<u32>,
 }
 
 impl Network {
     pub(crate) fn new(plan: NetworkPlan, members: usize, random: Random) -> Network {
-        let links = members * members;
-        Network { plan, random, members, lanes: vec![Default::default(); links], cuts: vec![0; links] }
+        let count = members * members;
+        let links =
+            (0..count).map(|_| [false, true].map(|is_bulk| Link::new(bounds(&plan, is_bulk)))).collect();
+        Network { plan, random, members, links, cuts: vec![0; count] }
     }
 
     fn link(&self, from: usize, to: usize) -> usize {
@@ -66,32 +102,89 @@ impl Network {
         self.cuts[self.link(from, to)] > 0
     }
 
-    /// A message leaves.
-    pub(crate) fn send(&mut self, now_us: u64, from: usize, to: usize, message: &PeerMessage) -> Fate {
+    fn at(&mut self, way: Way) -> &mut Link {
+        let link = self.link(way.from, way.to);
+        &mut self.links[link][usize::from(way.is_bulk)]
+    }
+
+    /// A message of the member `from` for the member `to` waits for its turn on `way`, or finds no room there and is
+    /// given back.
+    #[must_use]
+    pub(crate) fn push(
+        &mut self,
+        now_us: u64,
+        way: Way,
+        (from, to): (NodeId, NodeId),
+        message: PeerMessage,
+    ) -> Option<PeerMessage> {
+        let bounds = bounds(&self.plan, way.is_bulk);
+        let link = self.at(way);
+        if link.ends != Some((from, to)) {
+            link.ends = Some((from, to));
+            link.lane = Lane::new(bounds);
+        }
+        link.lane.push(Time(now_us), message)
+    }
+
+    /// Whether a way carries something, so that the next message has to wait.
+    pub(crate) fn is_busy(&mut self, way: Way) -> bool {
+        self.at(way).is_busy
+    }
+
+    /// The next message leaves, if one waits.
+    pub(crate) fn depart(&mut self, now_us: u64, way: Way) -> Option<Departure> {
+        let link = self.at(way);
+        link.is_busy = false;
+        let (from, to) = link.ends?;
+        let message = link.lane.pop()?;
+        link.is_busy = true;
+        let wire_us = if way.is_bulk { self.wire_us(&message) } else { 0 };
+        let next_us = now_us + wire_us;
+        let is_cut = self.cuts[self.link(way.from, way.to)] > 0;
+        let fate = if is_cut || self.random.chance(self.plan.loss_ppm) {
+            Fate::Lost
+        } else {
+            let at_us = self.arrival_us(way, next_us);
+            let doubled = self.random.chance(self.plan.duplication_ppm);
+            let again_at_us = doubled.then(|| at_us + delay_us(&self.plan, &mut self.random));
+            Fate::Arrives { at_us, again_at_us }
+        };
+        Some(Departure { from, to, message, fate, next_us })
+    }
+
+    fn arrival_us(&mut self, way: Way, left_us: u64) -> u64 {
+        let at_us = left_us + delay_us(&self.plan, &mut self.random);
+        if !self.plan.in_order {
+            return at_us;
+        }
+        let link = self.at(way);
+        link.last_arrival_us = link.last_arrival_us.max(at_us);
+        link.last_arrival_us
+    }
+
+    /// A process is gone, and with it what it had yet to send.
+    pub(crate) fn forget(&mut self, from: usize) {
+        for to in 0..self.members {
+            let link = self.link(from, to);
+            for link in &mut self.links[link] {
+                link.empty();
+            }
+        }
+    }
+
+    /// A connection broke: what waited for it comes back.
+    pub(crate) fn give_back(&mut self, from: usize, to: usize) -> Vec<PeerMessage> {
         let link = self.link(from, to);
-        let is_bulk = message.is_bulk();
-        let wire_us = if is_bulk { self.wire_us(message) } else { 0 };
-        let lane = &mut self.lanes[link][usize::from(is_bulk)];
-        if lane.free_at_us > now_us + MAX_LANE_BACKLOG_US {
-            return Fate::NotSent;
-        }
-        lane.free_at_us = lane.free_at_us.max(now_us) + wire_us;
-        if self.cuts[link] > 0 || self.random.chance(self.plan.loss_ppm) {
-            return Fate::Lost;
-        }
-        let mut at_us = lane.free_at_us + delay_us(&self.plan, &mut self.random);
-        let lane = &mut self.lanes[link][usize::from(is_bulk)];
-        if self.plan.in_order {
-            at_us = at_us.max(lane.last_arrival_us);
-            lane.last_arrival_us = at_us;
-        }
-        let doubled = self.random.chance(self.plan.duplication_ppm);
-        let again_at_us = doubled.then(|| at_us + delay_us(&self.plan, &mut self.random));
-        Fate::Arrives { at_us, again_at_us }
+        self.links[link].iter_mut().flat_map(Link::empty).collect()
+    }
+
+    /// Whether nothing waits anywhere.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.links.iter().flatten().all(|link| link.lane.is_empty())
     }
 
     fn wire_us(&self, message: &PeerMessage) -> u64 {
-        size_bytes(message) * 1_000_000 / self.plan.bandwidth_bytes_per_s
+        message.size_bytes() as u64 * 1_000_000 / self.plan.bandwidth_bytes_per_s
     }
 
     /// How long something takes that is neither lost nor large: a client's request, word of a broken
@@ -135,10 +228,8 @@ impl Network {
         }
     }
 
-    /// Ends everything that chance does to messages, but for ordinary delays. Cuts stay. Connections are new, and
-    /// nothing that is said on them waits for what is still on its way on the old ones.
+    /// Ends everything that chance does to messages, but for ordinary delays. Cuts stay, and so does what waits.
     pub(crate) fn calm_down(&mut self) {
-        self.lanes.fill(<[Lane; 2]>::default());
         self.plan.tail_ppm = 0;
         self.plan.loss_ppm = 0;
         self.plan.duplication_ppm = 0;
@@ -148,21 +239,6 @@ impl Network {
 fn delay_us(plan: &NetworkPlan, random: &mut Random) -> u64 {
     let tail_us = if random.chance(plan.tail_ppm) { random.exponential(plan.mean_tail_us) } else { 0 };
     plan.min_delay_us + random.exponential(plan.mean_extra_delay_us) + tail_us
-}
-
-fn size_bytes(message: &PeerMessage) -> u64 {
-    const FRAME_BYTES: usize = 64;
-    let body_bytes = match message {
-        PeerMessage::Raft(envelope) => match &envelope.message {
-            Message::AppendEntries { slice, .. } => slice.size_bytes(),
-            Message::InstallSnapshot { data, .. } => data.len(),
-            _ => 0,
-        },
-        PeerMessage::Forward(forward) => forward.commands.iter().map(bytes::Bytes::len).sum(),
-        PeerMessage::ForwardRefused(refused) => refused.attempts.len() * 8,
-        PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => 0,
-    };
-    (FRAME_BYTES + body_bytes) as u64
 }
 
 impl Cut {
@@ -207,7 +283,7 @@ fn names(members: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tenure_raft::{Envelope, Index, Round, Term};
+    use tenure_raft::{Envelope, Index, Message, Round, Term};
 
     use super::*;
     use crate::plan::Plan;
@@ -224,6 +300,13 @@ mod tests {
         Network::new(plan, 3, Random::new(1))
     }
 
+    fn send(network: &mut Network, now_us: u64, from: usize, to: usize) -> Fate {
+        let ends = [1, 2].map(|number| NodeId::new(number).unwrap());
+        let way = Way { from, to, is_bulk: false };
+        assert_eq!(network.push(now_us, way, ends.into(), heartbeat()), None);
+        network.depart(now_us, way).expect("a message waits").fate
+    }
+
     #[test]
     fn cuts_add_up_and_have_directions() {
         let mut network = network(|_| ());
@@ -232,7 +315,7 @@ mod tests {
         network.cut(&split);
         network.mend(&split);
         assert!(network.is_cut(0, 1) && !network.is_cut(1, 0));
-        assert_eq!(network.send(0, 0, 2, &heartbeat()), Fate::Lost);
+        assert_eq!(send(&mut network, 0, 0, 2), Fate::Lost);
         network.mend(&muted);
         assert!(!network.is_cut(0, 1));
         let bridge = Cut::bridge(3, 1, &[0]);
@@ -247,7 +330,7 @@ mod tests {
         });
         let mut last_us = 0;
         for now_us in 0..1_000 {
-            let Fate::Arrives { at_us, .. } = network.send(now_us, 0, 1, &heartbeat()) else {
+            let Fate::Arrives { at_us, .. } = send(&mut network, now_us, 0, 1) else {
                 panic!("nothing is lost");
             };
             assert!(at_us >= last_us);
@@ -261,7 +344,7 @@ mod tests {
             plan.loss_ppm = 250_000;
             plan.duplication_ppm = 500_000;
         });
-        let fates: Vec<Fate> = (0..4_000).map(|now_us| network.send(now_us, 0, 1, &heartbeat())).collect();
+        let fates: Vec<Fate> = (0..4_000).map(|now_us| send(&mut network, now_us, 0, 1)).collect();
         let lost = fates.iter().filter(|fate| **fate == Fate::Lost).count();
         let doubled =
             fates.iter().filter(|fate| matches!(fate, Fate::Arrives { again_at_us: Some(_), .. })).count();

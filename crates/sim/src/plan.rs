@@ -29,6 +29,8 @@ pub struct Plan {
     pub disks: DiskPlan,
     /// What breaks.
     pub faults: FaultPlan,
+    /// The mean time of executing what touches many keys.
+    pub mean_apply_us: u64,
     /// A member handles what arrived within this time together, as a busy thread does.
     pub max_batching_us: u64,
     /// The most that a clock runs fast or slow.
@@ -69,6 +71,7 @@ impl Plan {
             often(faults.disk_loss_us, "lost disks"),
             often(faults.rot_us, "rotten disks"),
             often(faults.full_disk_us, "full disks"),
+            often(faults.stranger_us, "strangers"),
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
         if faults.ambush_ppm > 0 {
@@ -152,6 +155,8 @@ pub struct NetworkPlan {
     pub in_order: bool,
     /// What the lane for large messages carries, in bytes a second.
     pub bandwidth_bytes_per_s: u64,
+    /// How much may wait for that lane; what comes then is given back.
+    pub lane_bytes: usize,
     /// How likely the peers of a process that dies notice that the connection broke.
     pub notice_ppm: u32,
 }
@@ -217,6 +222,8 @@ pub struct FaultPlan {
     pub full_disk_us: Option<u64>,
     /// …for so long, on average.
     pub mean_full_disk_us: u64,
+    /// Who is no member and knows the cluster says something to a member that would do harm if it were believed.
+    pub stranger_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.
     pub at_leader_ppm: u32,
     /// How many leaders are hit shortly after they were elected or began to change the members, and how many

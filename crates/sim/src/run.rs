@@ -20,7 +20,7 @@ use crate::judges::resources::{self, ToSay};
 use crate::judges::{Verdict, Violation, require};
 use crate::member::Member;
 use crate::nemesis::{FaultKind, StalledDisk};
-use crate::network::{Cut, MAX_LANE_BACKLOG_US};
+use crate::network::Cut;
 use crate::plan::Plan;
 use crate::random::CERTAIN_PPM;
 use crate::trace::{Detail, Sink};
@@ -355,8 +355,8 @@ impl World {
     /// leads next, if not by who did.
     fn await_change(&mut self, patience_us: u64) -> Verdict {
         // What a former leader has said too often may still be on the wire, and the request behind it.
-        self.run_until(self.now_us + MAX_LANE_BACKLOG_US)?;
         let members = self.committed_members();
+        self.await_that(CHANGE, patience_us, &members, |world| world.network.is_idle())?;
         self.await_that(CHANGE, patience_us, &members, |world| world.agreed_leader().is_some())?;
         let leader = self.agreed_leader();
         let may_move = |member: usize| {

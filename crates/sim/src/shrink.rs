@@ -67,6 +67,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("disk-loss-ms", |plan, ms| plan.faults.disk_loss_us = every(ms)),
     ("rot-ms", |plan, ms| plan.faults.rot_us = every(ms)),
     ("full-disk-ms", |plan, ms| plan.faults.full_disk_us = every(ms)),
+    ("stranger-ms", |plan, ms| plan.faults.stranger_us = every(ms)),
     ("asks-any-member", |plan, yes| plan.faults.asks_any_member = yes > 0),
     ("ambush-ppm", |plan, ppm| plan.faults.ambush_ppm = ppm as u32),
     ("mid-job-ppm", |plan, ppm| plan.faults.mid_job_ppm = ppm as u32),
@@ -78,6 +79,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("stall-ppm", |plan, ppm| plan.disks.stall_ppm = ppm as u32),
     ("misread-ppm", |plan, ppm| plan.disks.misread_ppm = ppm as u32),
     ("batching-us", |plan, us| plan.max_batching_us = us),
+    ("apply-us", |plan, us| plan.mean_apply_us = us),
     ("clock-drift-ppm", |plan, ppm| plan.max_clock_drift_ppm = ppm.min(500_000)),
     ("spares", |plan, spares| plan.spares = spares.min(MAX_MACHINES) as usize),
     ("members", |plan, members| plan.members = members.clamp(1, MAX_MACHINES) as usize),
@@ -163,10 +165,11 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
 }
 
 /// What a plan lets happen every so often, or never.
-fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 14] {
+fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 15] {
     [
         ("rot-ms", faults.rot_us),
         ("full-disk-ms", faults.full_disk_us),
+        ("stranger-ms", faults.stranger_us),
         ("disk-loss-ms", faults.disk_loss_us),
         ("member-change-ms", faults.member_change_us),
         ("clock-change-ms", faults.clock_change_us),
@@ -183,7 +186,7 @@ fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 14] {
 }
 
 /// Of what else there is how much in a plan.
-fn amounts(plan: &Plan) -> [(&'static str, u64); 11] {
+fn amounts(plan: &Plan) -> [(&'static str, u64); 12] {
     [
         ("ambush-ppm", u64::from(plan.faults.ambush_ppm)),
         ("mid-job-ppm", u64::from(plan.faults.mid_job_ppm)),
@@ -194,6 +197,7 @@ fn amounts(plan: &Plan) -> [(&'static str, u64); 11] {
         ("stall-ppm", u64::from(plan.disks.stall_ppm)),
         ("misread-ppm", u64::from(plan.disks.misread_ppm)),
         ("batching-us", plan.max_batching_us),
+        ("apply-us", plan.mean_apply_us),
         ("clock-drift-ppm", plan.max_clock_drift_ppm),
         ("spares", plan.spares as u64),
     ]

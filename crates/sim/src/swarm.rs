@@ -4,6 +4,8 @@
 //! things never happen: faults hide each other. So each kind of fault, each size and each rate is drawn
 //! for a run as a whole, and is often off.
 
+use tenure_replica::LaneBounds;
+
 use crate::plan::{ClientPlan, DiskPlan, FaultPlan, NetworkPlan, Plan, Weights};
 use crate::random::{CERTAIN_PPM, Random};
 
@@ -37,7 +39,8 @@ impl Plan {
         let mut replica = replica_options(&mut random, election_timeout_us, heartbeat_interval_us);
         let network = network_plan(&mut random, heartbeat_interval_us);
         let disks = disk_plan(&mut random, election_timeout_us);
-        let faults = fault_plan(&mut random, election_timeout_us);
+        let mut faults = fault_plan(&mut random, election_timeout_us);
+        faults.stranger_us = stranger_rate(seed, election_timeout_us);
         let faults_us = random.between(10, 60) * SECOND_US;
         let spares = if faults.member_change_us.is_some() { random.between(0, 3) as usize } else { 0 };
         let clients = client_plan(&mut random, replica.request_timeout_us, faults_us);
@@ -63,6 +66,7 @@ impl Plan {
             network,
             disks,
             faults,
+            mean_apply_us: random.pick(&[0, 1_000, election_timeout_us / 4, 2 * election_timeout_us]),
             max_batching_us: random.pick(&[0, 0, 0, 50, 500]),
             max_clock_drift_ppm: random.pick(&[0, 200, 50_000]),
             other_catch_up_entries: random.pick(&[replica.catch_up_entries, 1_000]),
@@ -112,6 +116,7 @@ impl Plan {
             ..FaultPlan::default()
         };
         plan.max_batching_us = 0;
+        plan.mean_apply_us = 1_000;
         plan.log.segment_bytes = 64 << 10;
         plan
     }
@@ -122,6 +127,10 @@ impl Plan {
         let mut random = Random::new(seed);
         plan.members = random.pick(&[1, 2, 3, 5]);
         plan.network = quiet_network();
+        plan.network.bandwidth_bytes_per_s = random.pick(&[100_000, 100_000_000]);
+        // Three heartbeats at the longest. Clients wait for two executions.
+        plan.mean_apply_us = random.pick(&[0, plan.replica.raft.election_timeout_us / 10]);
+        plan.replica.max_inline_keys = random.pick(&[0, 256]);
         plan.faults = FaultPlan { transfer_us: random.pick(&[None, Some(RARE_US)]), ..FaultPlan::default() };
         plan.max_clock_drift_ppm = 0;
         plan
@@ -166,6 +175,7 @@ impl FaultPlan {
             self.disk_loss_us,
             self.rot_us,
             self.full_disk_us,
+            self.stranger_us,
         ];
         let is_rare = self.transfer_us.is_none_or(|interval_us| interval_us >= RARE_US);
         kinds.iter().all(Option::is_none) && is_rare && self.ambush_ppm == 0
@@ -197,6 +207,7 @@ fn quiet_network() -> NetworkPlan {
         duplication_ppm: 0,
         in_order: true,
         bandwidth_bytes_per_s: 100_000_000,
+        lane_bytes: LaneBounds::BULK.max_bytes,
         notice_ppm: 900_000,
     }
 }
@@ -221,7 +232,8 @@ fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan 
         loss_ppm: random.pick(&[0, 0, 1_000, 10_000, 50_000, 200_000]),
         duplication_ppm: random.pick(&[0, 0, 1_000, 50_000, 200_000]),
         in_order: random.chance(500_000),
-        bandwidth_bytes_per_s: random.pick(&[2_000_000, 10_000_000, 100_000_000]),
+        bandwidth_bytes_per_s: random.pick(&[100_000, 2_000_000, 10_000_000, 100_000_000]),
+        lane_bytes: random.pick(&[2_000, 30_000, LaneBounds::BULK.max_bytes, LaneBounds::BULK.max_bytes]),
         notice_ppm: random.pick(&[0, 500_000, 1_000_000]),
     }
 }
@@ -272,9 +284,16 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         // See `fill_disks`.
         full_disk_us: None,
         mean_full_disk_us: 0,
+        stranger_us: None,
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
     }
+}
+
+/// Drawn apart, so that the seeds of before are what they were where no stranger comes.
+fn stranger_rate(seed: u64, election_timeout_us: u64) -> Option<u64> {
+    let mut random = Random::new(!seed).split();
+    rate(&mut random, 700_000, election_timeout_us / 8, 4 * election_timeout_us)
 }
 
 fn client_plan(random: &mut Random, request_timeout_us: u64, faults_us: u64) -> ClientPlan {
@@ -319,10 +338,12 @@ fn replica_options(
         request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
         read_retry_us: election_timeout_us / 2,
         forward_repeat_us: election_timeout_us / 2,
+        max_forwarded_bytes: random.pick(&[1, 500, 16 << 20]),
         forward_retry_us: 10 * MILLISECOND_US,
         max_learners: 1,
         max_requests: random.pick(&[4, 1 << 16]),
         max_forward_bytes: random.pick(&[1, 200, 1 << 20]),
+        max_inline_keys: random.pick(&[0, 1, 256]),
         max_write_bytes: random.pick(&[1, 300, 8 << 20]),
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),

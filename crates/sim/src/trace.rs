@@ -7,7 +7,7 @@
 use std::fmt;
 
 use tenure_raft::{AppendReply, Envelope, Message, NodeId, SnapshotReply};
-use tenure_replica::{Forward, ForwardRefused, PeerMessage};
+use tenure_replica::{Forward, ForwardLacked, ForwardQuestion, ForwardRefused, PeerMessage};
 
 /// How much of a run is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -97,6 +97,12 @@ impl fmt::Display for Shown<'_> {
                 "{} → {} ForwardRefused for {term} boot {boot} {attempts:?}: {why:?}",
                 self.from, self.to
             ),
+            PeerMessage::ForwardQuestion(ForwardQuestion { term, boot, attempts, .. }) => {
+                write!(f, "{} → {} ForwardQuestion for {term} boot {boot} {attempts:?}", self.from, self.to)
+            }
+            PeerMessage::ForwardLacked(ForwardLacked { term, boot, attempts }) => {
+                write!(f, "{} → {} ForwardLacked for {term} boot {boot} {attempts:?}", self.from, self.to)
+            }
             PeerMessage::ChangeMembers(asked) => {
                 write!(f, "{} → {} ChangeMembers {:?}", self.from, self.to, asked.change)
             }
@@ -138,6 +144,10 @@ pub(crate) fn facts_of(message: &PeerMessage) -> [u64; 4] {
         PeerMessage::ForwardRefused(refused) => {
             [21, refused.term.0, refused.boot, refused.attempts.first().copied().unwrap_or(0)]
         }
+        PeerMessage::ForwardQuestion(question) => {
+            [24, question.term.0, question.oldest_attempt, question.attempts.len() as u64]
+        }
+        PeerMessage::ForwardLacked(lacked) => [25, lacked.term.0, lacked.boot, lacked.attempts.len() as u64],
         PeerMessage::ChangeMembers(asked) => [22, asked.boot, asked.number.0, asked.change.id().as_u64()],
         PeerMessage::MembersChanged(changed) => [23, changed.boot, changed.number.0, 0],
         PeerMessage::Room { is_short } => [24, u64::from(*is_short), 0, 0],

@@ -1,7 +1,7 @@
 //! The workers of a member, log and checkpoints: each does one job at a time, which takes its time.
 
 use bytes::Bytes;
-use tenure_replica::{Begun, CheckpointDone, CheckpointJob, LogDone, LogJob, RecoveryError};
+use tenure_replica::{ApplyJob, Begun, CheckpointDone, CheckpointJob, LogDone, LogJob, RecoveryError};
 use tenure_wal::WalError;
 
 use crate::coverage::Mark;
@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// How many times as long as the mean a sync takes at the most.
 const LONGEST_SYNC: u64 = 3;
+/// How many times as long as the mean an execution takes at the most.
+const LONGEST_APPLY: u64 = 3;
 /// A job of a worker that needs no disk takes no longer than this.
 const MAX_CPU_US: u64 = 50;
 /// The next segment of a log is prepared in pieces of this size.
@@ -155,6 +157,26 @@ impl World {
             self.prepare_log(member)?;
         }
         self.wake(member)
+    }
+
+    // ---- The worker that executes entries ------------------------------------------------------------
+
+    /// What takes long takes as long as the plan says, and the member goes on meanwhile.
+    pub(crate) fn begin_to_apply(&mut self, member: usize, job: ApplyJob) {
+        self.coverage.reach(Mark::AppliedBeside);
+        let mean_us = self.plan.mean_apply_us;
+        // Most are short: all of them long would only be a slow cluster.
+        let is_long = self.random.chance(CERTAIN_PPM / 16);
+        let takes_us =
+            if is_long { self.random.exponential(mean_us).min(LONGEST_APPLY * mean_us) } else { MAX_CPU_US };
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return };
+        assert!(process.apply_running.is_none(), "one batch at a time is executed");
+        process.apply_running = Some(job.run());
+        let (id, start) = (it.id, it.start);
+        let facts = [58, member as u64, takes_us];
+        self.trace.line(self.now_us, Detail::Full, facts, format_args!("{id} executes, for {takes_us} us"));
+        self.add_in(takes_us, Event::To { member, start, input: Input::ApplyDone });
     }
 
     // ---- The checkpoints' worker --------------------------------------------------------------------

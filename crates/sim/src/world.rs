@@ -138,6 +138,7 @@ impl World {
         match event {
             Event::To { member, start, input } => return self.on_input(member, start, input),
             Event::Arrival { from, to, message } => return self.on_arrival(from, to, message),
+            Event::Wire(way) => self.depart(way),
             Event::Request { member, client, operation, command } => {
                 return self.on_request(member, client, operation, command);
             }
@@ -166,6 +167,7 @@ impl World {
             Event::To { member, .. } | Event::Request { member, .. } => *member,
             Event::Arrival { to, .. } => number_of(*to),
             Event::Answer { .. }
+            | Event::Wire(_)
             | Event::Timeout { .. }
             | Event::Act { .. }
             | Event::Fault(_)
@@ -192,6 +194,7 @@ impl World {
             // A process looks for itself whether an input is for it, and machines at whom a message is for.
             Event::To { .. }
             | Event::Arrival { .. }
+            | Event::Wire(_)
             | Event::Request { .. }
             | Event::Answer { .. }
             | Event::Timeout { .. }
@@ -322,6 +325,7 @@ impl World {
                     self.fill(member, lasts_us);
                 }
             }
+            FaultKind::Stranger => return self.speak_as_stranger(leader),
             FaultKind::ClockChange => {
                 let member = self.nemesis.victim(leader);
                 let (rate_ppm, jump_us) = self.nemesis.clock_change();

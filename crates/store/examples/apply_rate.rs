@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tenure_store::checkpoint::{Reader, Writer};
-use tenure_store::{Command, PutRequest, RangeRequest, Snapshot, Store};
+use tenure_store::{Command, DeleteRangeRequest, PutRequest, RangeRequest, Snapshot, Store};
 
 const BATCH: u64 = 100;
 const VALUE_BYTES: usize = 256;
@@ -117,16 +117,33 @@ fn measure_compactions(store: &mut Store) {
     let compact_at = |store: &mut Store, revision: i64| {
         let changes = revision - store.compact_revision();
         let left = store.revision() - revision;
-        let before = store.snapshot();
         timed(&format!("compaction that drops {changes} revisions and keeps {left}"), || {
             apply(store, &Command::Compact { revision, physical: false });
         });
-        timed("  freeing what it dropped, beside apply", || drop(before));
+        let garbage = store.take_garbage();
+        timed("  freeing what it dropped, beside apply", || drop(garbage));
     };
     let middle = i64::midpoint(store.compact_revision(), store.revision());
     compact_at(store, middle);
     let latest = store.revision();
     compact_at(store, latest);
+}
+
+fn measure_deletes(store: &mut Store, keys: u64) {
+    let delete = |store: &mut Store, first: u64, end: u64| {
+        timed(&format!("deleting keys {first} to {end} in one request"), || {
+            let request = DeleteRangeRequest { key: key(first), range_end: key(end), prev_kv: false };
+            apply(store, &Command::DeleteRange(request));
+        });
+        let garbage = store.take_garbage();
+        timed("  freeing what it dropped, beside apply", || drop(garbage));
+    };
+    delete(store, 0, keys / 5);
+    delete(store, keys / 5, keys);
+    let revision = store.revision();
+    timed("compaction of that", || apply(store, &Command::Compact { revision, physical: false }));
+    let garbage = store.take_garbage();
+    timed("  freeing what it dropped, beside apply", || drop(garbage));
 }
 
 fn measure_checkpoints(store: &Store) {
@@ -163,4 +180,5 @@ fn main() {
     timed("HashKV", || store.snapshot().hash_kv(0).expect("the latest revision"));
     measure_compactions(&mut store);
     measure_checkpoints(&store);
+    measure_deletes(&mut store, keys);
 }

@@ -1,7 +1,7 @@
 //! The checks that need no state, made before a request is proposed or read, in etcd's order.
 //!
-//! They are not made again when a command is applied: limits may differ between members, so `apply` must
-//! not depend on them.
+//! `apply` makes them again, without limits, which may differ between members: a command in the log may come from a
+//! member that has a bug, and what it does must be the same everywhere, and something that a checkpoint can hold.
 
 use crate::overlap;
 use crate::{
@@ -15,6 +15,11 @@ pub struct Limits {
     /// The most comparisons, or operations in one branch, of a transaction; those of a transaction within
     /// count on top of the ones around it.
     pub max_txn_ops: usize,
+}
+
+impl Limits {
+    /// No limits: what is wrong with a command whoever looks at it.
+    pub const NONE: Limits = Limits { max_txn_ops: usize::MAX };
 }
 
 impl Default for Limits {

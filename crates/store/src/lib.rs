@@ -7,15 +7,15 @@
 //!
 //! A snapshot that is alive makes the next writes copy what they touch (`docs/adr/0003-in-memory-map.md`), so
 //! take one when a reader waits rather than after every batch. A compaction is done at once, in one walk over
-//! the history; keep a snapshot over it and drop that on another thread, and the freeing happens there.
+//! the history; what it leaves to be freed is [`Store::take_garbage`]'s, to be dropped on another thread.
 //!
 //! What it does *not* know: Raft, disks, clocks, threads, protobuf, the network. It lives in memory; it is
 //! durable through the log and through [`checkpoint`]s, whose bytes it makes and reads and whose files are
 //! the caller's. Watches, leases and users are not built yet.
 //!
 //! Reading order: [`request`], [`response`] and [`check()`] (what can be asked and answered), `record`,
-//! `history`, `buried` and `state` (what is kept), `range`, `write` and `txn` (what is done), `store` and `snapshot`
-//! (how it is reached), `codec`, `checkpoint` and `hash_kv` (what leaves as bytes).
+//! `history`, `buried` and `state` (what is kept), `range`, `selection`, `later`, `write` and `txn` (what is done),
+//! `store` and `snapshot` (how it is reached), `codec`, `checkpoint` and `hash_kv` (what leaves as bytes).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -29,8 +29,10 @@ mod buried;
 mod history;
 mod interval;
 mod invariants;
+mod later;
 mod members;
 mod record;
+mod selection;
 mod state;
 mod state_hash;
 
@@ -43,11 +45,15 @@ mod store;
 
 pub mod checkpoint;
 mod codec;
+mod garbage;
 mod hash_kv;
+mod weight;
 mod wire;
 
 pub use check::{Limits, MAX_TXN_DEPTH, check, check_delete_range, check_put, check_range, check_txn};
+pub use garbage::Garbage;
 pub use hash_kv::HashKv;
+pub use later::Later;
 pub use members::MAX_REMOVED_MEMBERS;
 pub use record::Revision;
 pub use request::{
@@ -56,9 +62,11 @@ pub use request::{
 };
 pub use response::{
     Applied, DeleteRangeResponse, KeyValue, PutResponse, RangeResponse, Rejection, Response, ResponseOp,
-    TxnResponse,
+    TxnResponse, Unheard,
 };
+pub use selection::{Budget, Pairs, Selection};
 pub use snapshot::{Event, EventKind, Snapshot};
 pub use state_hash::StateHash;
 pub use store::Store;
+pub use txn::MAX_COMPARED_KEYS;
 pub use wire::DecodeError;

@@ -102,6 +102,14 @@ impl Record {
         (self.key.len() + value_bytes) as u64 + RECORD_OVERHEAD_BYTES
     }
 
+    /// How many bytes of key and value an answer shows of it.
+    pub(crate) fn pair_bytes(&self, keys_only: bool) -> usize {
+        match &self.change {
+            Change::Put { value, .. } if !keys_only => self.key.len() + value.len(),
+            Change::Put { .. } | Change::Delete => self.key.len(),
+        }
+    }
+
     /// The pair that a put made; `None` for a tombstone.
     pub(crate) fn key_value(&self) -> Option<KeyValue> {
         match &self.change {

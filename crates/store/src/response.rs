@@ -7,6 +7,8 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::Later;
+
 /// A key, its value and its revisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyValue {
@@ -91,12 +93,86 @@ pub struct TxnResponse {
 pub enum ResponseOp {
     /// To a read.
     Range(RangeResponse),
+    /// To a read that is still to be done: see [`crate::Store::apply_lazily`].
+    Later(Later),
     /// To a put.
     Put(PutResponse),
     /// To a delete.
     DeleteRange(DeleteRangeResponse),
     /// To a transaction within.
     Txn(TxnResponse),
+}
+
+impl Response {
+    /// The answer with all reads done that were put off.
+    #[must_use]
+    pub fn settled(self) -> Response {
+        match self {
+            Response::Txn(response) => Response::Txn(response.settled()),
+            Response::Put(_)
+            | Response::DeleteRange(_)
+            | Response::Compact
+            | Response::PublishMember
+            | Response::SetPeerUrls => self,
+        }
+    }
+}
+
+fn pairs_bytes(pairs: &[KeyValue]) -> usize {
+    pairs.iter().map(|pair| pair.key.len() + pair.value.len() + size_of::<KeyValue>()).sum()
+}
+
+impl PutResponse {
+    /// About what it takes in memory.
+    pub fn size_bytes(&self) -> usize {
+        pairs_bytes(self.prev_kv.as_slice())
+    }
+}
+
+impl DeleteRangeResponse {
+    /// About what it takes in memory.
+    pub fn size_bytes(&self) -> usize {
+        pairs_bytes(&self.prev_kvs)
+    }
+}
+
+impl RangeResponse {
+    /// About what it takes in memory.
+    pub fn size_bytes(&self) -> usize {
+        pairs_bytes(&self.kvs)
+    }
+}
+
+impl TxnResponse {
+    fn settled(mut self) -> TxnResponse {
+        self.responses = self.responses.into_iter().map(ResponseOp::settled).collect();
+        self
+    }
+
+    /// About what it takes in memory; the most there is, if something is still to be read.
+    pub fn size_bytes(&self) -> usize {
+        self.responses.iter().map(ResponseOp::size_bytes).fold(0, usize::saturating_add)
+    }
+}
+
+impl ResponseOp {
+    fn settled(self) -> ResponseOp {
+        match self {
+            ResponseOp::Later(later) => ResponseOp::Range(later.select().into_response()),
+            ResponseOp::Txn(response) => ResponseOp::Txn(response.settled()),
+            ResponseOp::Range(_) | ResponseOp::Put(_) | ResponseOp::DeleteRange(_) => self,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            ResponseOp::Range(response) => response.size_bytes(),
+            ResponseOp::Later(_) => usize::MAX,
+            ResponseOp::Put(response) => response.size_bytes(),
+            ResponseOp::DeleteRange(response) => response.size_bytes(),
+            ResponseOp::Txn(response) => response.size_bytes(),
+        }
+    }
 }
 
 /// What became of a command.
@@ -108,6 +184,18 @@ pub struct Applied {
     /// The store's revision after the command.
     pub revision: i64,
     /// How many keys the command changed, all in `revision`; [`crate::Snapshot::changes`] reads them.
+    pub changes: u32,
+}
+
+/// What became of a command whose answer nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Unheard {
+    /// Whether it was done, the same on all members.
+    pub result: Result<(), Rejection>,
+    /// The store's revision after the command.
+    pub revision: i64,
+    /// How many keys the command changed.
     pub changes: u32,
 }
 
@@ -129,7 +217,7 @@ pub enum Rejection {
     /// The lease does not exist.
     #[error("the lease does not exist")]
     LeaseNotFound,
-    /// A transaction has more operations, or is nested deeper, than allowed.
+    /// A transaction has more operations, is nested deeper, or compares more keys than allowed.
     #[error("the transaction has too many operations")]
     TooManyOps,
     /// A transaction may change one key twice.

@@ -4,10 +4,10 @@ use crate::checkpoint::part;
 use crate::range::Extent;
 use crate::state::State;
 use crate::txn::Plan;
-use crate::write::Writer;
+use crate::write::{Answers, Writer};
 use crate::{
-    HashKv, KeyValue, Member, RangeRequest, RangeResponse, Rejection, StateHash, TxnRequest, TxnResponse,
-    hash_kv, range,
+    Budget, HashKv, KeyValue, Member, RangeRequest, RangeResponse, Rejection, Selection, StateHash,
+    TxnRequest, TxnResponse, hash_kv, range,
 };
 
 /// The state at one moment. Cheap to take and to clone; may go to another thread; the store goes on without
@@ -49,6 +49,21 @@ impl Snapshot {
         range::range(&self.state, self.state.revision(), request, Extent::Whole)
     }
 
+    /// Reads a range as [`Snapshot::range`] does, but makes no pairs yet.
+    pub fn select(&self, request: &RangeRequest) -> Result<Selection, Rejection> {
+        let selection = self.select_within(request, Budget::UNLIMITED)?;
+        Ok(selection.expect("without a limit nothing is given up"))
+    }
+
+    /// The same, unless it takes more than `budget`: then none.
+    pub fn select_within(
+        &self,
+        request: &RangeRequest,
+        budget: Budget,
+    ) -> Result<Option<Selection>, Rejection> {
+        range::select(&self.state, self.state.revision(), request, Extent::Whole, budget)
+    }
+
     /// The pairs of a range up to the request's limit, and whether there are more. In the order of the keys
     /// it takes time in proportion to the limit, where [`Snapshot::range`] counts on to the end of the range.
     pub fn page(&self, request: &RangeRequest) -> Result<(Vec<KeyValue>, bool), Rejection> {
@@ -59,9 +74,28 @@ impl Snapshot {
     /// Runs a transaction that only reads. It must have passed [`crate::check_txn`].
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Rejection> {
         assert!(request.is_read_only(), "a transaction that writes goes through the log");
-        let plan = Plan::new(&self.state, request)?;
+        let mut unlimited = usize::MAX;
+        let plan = Plan::new(&self.state, request, &mut unlimited)?;
         let mut scratch = self.state.clone();
-        Ok(plan.execute(&mut Writer::new(&mut scratch)))
+        Ok(plan.execute(&mut Writer::new(&mut scratch, Answers::All)))
+    }
+
+    /// The same, with its large reads put off as [`crate::Store::apply_lazily`] does; none if it takes the comparison
+    /// of more than `max_compared_keys` keys to begin with.
+    pub fn read_txn_lazily(
+        &self,
+        request: &TxnRequest,
+        max_compared_keys: usize,
+    ) -> Result<Option<TxnResponse>, Rejection> {
+        assert!(request.is_read_only(), "a transaction that writes goes through the log");
+        let mut left = max_compared_keys;
+        let plan = match Plan::new(&self.state, request, &mut left) {
+            Ok(plan) => plan,
+            Err(Rejection::TooManyOps) => return Ok(None),
+            Err(rejection) => return Err(rejection),
+        };
+        let mut scratch = self.state.clone();
+        Ok(Some(plan.execute(&mut Writer::new(&mut scratch, Answers::Small))))
     }
 
     /// The hash that etcd would answer for the same history; see [`HashKv`]. Takes time proportional to the

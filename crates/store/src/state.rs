@@ -36,10 +36,15 @@ const FIRST_REVISION: i64 = 1;
 /// The compact revision before any compaction: one that even a compaction at 0 is above, as in etcd.
 const NEVER_COMPACTED: i64 = -1;
 
+/// The newest record of each key, a put.
+pub(crate) type Live = OrdMap<Bytes, Arc<Record>>;
+
+/// From so many on, a delete may put the map of the others together anew.
+const MANY_DOOMED: usize = 1024;
+
 #[derive(Debug, Clone)]
 pub(crate) struct State {
-    /// The newest record of each key, a put.
-    live: OrdMap<Bytes, Arc<Record>>,
+    live: Live,
     /// The newest record of each deleted key, a tombstone; none below the compact revision.
     dead: OrdMap<Bytes, Arc<Record>>,
     /// The newest put before the compact revision of each key that has changed after it.
@@ -225,7 +230,7 @@ impl State {
     }
 
     /// A superseded record; `None` if a compaction has dropped it.
-    fn find(&self, revision: Revision) -> Option<&Arc<Record>> {
+    pub(crate) fn find(&self, revision: Revision) -> Option<&Arc<Record>> {
         if revision.main >= self.compact_revision {
             self.history.get(revision)
         } else {
@@ -261,20 +266,50 @@ impl State {
 /// the latest.
 impl State {
     pub(crate) fn append(&mut self, record: Arc<Record>) {
-        let old = if record.is_tombstone() {
-            self.totals.superseded_bytes += record.size_bytes();
-            self.dead.insert(record.key.clone(), Arc::clone(&record));
-            self.live.remove(&record.key)
-        } else {
-            self.totals.live_bytes += record.size_bytes();
-            self.totals.live_hash = self.totals.live_hash.wrapping_add(record.hash);
-            self.live.insert(record.key.clone(), Arc::clone(&record))
-        };
-        if let Some(old) = old {
-            self.supersede(&old);
-        } else if !record.is_tombstone() {
-            self.dead.remove(&record.key);
+        if record.is_tombstone() {
+            let old = self.live.remove(&record.key);
+            return self.bury(old.as_ref(), record);
         }
+        self.totals.live_bytes += record.size_bytes();
+        self.totals.live_hash = self.totals.live_hash.wrapping_add(record.hash);
+        match self.live.insert(record.key.clone(), Arc::clone(&record)) {
+            Some(old) => self.supersede(&old),
+            None => {
+                self.dead.remove(&record.key);
+            }
+        }
+        self.remember(record);
+    }
+
+    /// Takes present keys away, whose tombstones must follow. What it answers is no more than memory to be freed.
+    pub(crate) fn take_out(&mut self, doomed: &[Arc<Record>]) -> Option<Live> {
+        let left = self.live.len() - doomed.len();
+        if doomed.len() < MANY_DOOMED || doomed.len() < left {
+            for record in doomed {
+                self.live.remove(&record.key);
+            }
+            return None;
+        }
+        // To put together what stays is less work than to take out what goes.
+        let mut doomed = doomed.iter().peekable();
+        let stays =
+            self.live.iter().filter(|(_, live)| doomed.next_if(|next| Arc::ptr_eq(next, live)).is_none());
+        let stays: Live = stays.map(|(key, record)| (key.clone(), Arc::clone(record))).collect();
+        assert_eq!(stays.len(), left, "what is deleted is present, and in the order of the keys");
+        Some(std::mem::replace(&mut self.live, stays))
+    }
+
+    /// Appends the tombstone of a key that was taken out.
+    pub(crate) fn bury(&mut self, old: Option<&Arc<Record>>, tombstone: Arc<Record>) {
+        self.totals.superseded_bytes += tombstone.size_bytes();
+        self.dead.insert(tombstone.key.clone(), Arc::clone(&tombstone));
+        if let Some(old) = old {
+            self.supersede(old);
+        }
+        self.remember(tombstone);
+    }
+
+    fn remember(&mut self, record: Arc<Record>) {
         if record.revision.main >= self.compact_revision {
             self.totals.history_hash = self.totals.history_hash.wrapping_add(record.hash);
             self.history.push(record);

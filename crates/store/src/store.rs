@@ -1,11 +1,15 @@
 //! The state machine: entries in, answers out.
 
+use crate::garbage::Garbage;
 use crate::invariants;
 use crate::snapshot::Snapshot;
 use crate::state::State;
-use crate::txn::Plan;
-use crate::write::{Writer, check_put};
-use crate::{Applied, Command, Member, PutRequest, Rejection, Response, StateHash, TxnRequest};
+use crate::txn::{MAX_COMPARED_KEYS, Plan};
+use crate::weight;
+use crate::write::{Answers, Writer, check_put};
+use crate::{
+    Applied, Command, Limits, Member, PutRequest, Rejection, Response, StateHash, TxnRequest, Unheard, check,
+};
 
 /// The replicated state, changed by one entry after the other.
 ///
@@ -26,6 +30,8 @@ use crate::{Applied, Command, Member, PutRequest, Rejection, Response, StateHash
 #[derive(Debug)]
 pub struct Store {
     state: State,
+    /// What the last entry has left to be freed.
+    garbage: Option<Garbage>,
 }
 
 impl Default for Store {
@@ -37,31 +43,65 @@ impl Default for Store {
 impl Store {
     /// The empty store, at revision 1, with no entry applied.
     pub fn new() -> Self {
-        Self { state: State::new() }
+        Self::from_state(State::new())
     }
 
     pub(crate) fn from_state(state: State) -> Self {
-        Self { state }
+        Self { state, garbage: None }
     }
 
     /// Applies the command of the entry at `index`, which must be the one after the last.
     ///
     /// A function of the state and the command alone, so that members that apply the same entries stay
-    /// equal (SOURCES M1). A command that is refused changes nothing but the applied index.
+    /// equal (SOURCES M1). A command that is refused changes nothing but the applied index; so does one that should
+    /// never have come into the log (see [`check()`](crate::check())).
     pub fn apply(&mut self, index: u64, command: &Command) -> Applied {
+        self.run(index, command, Answers::All)
+    }
+
+    /// The same, but large reads of a transaction are put off ([`crate::ResponseOp::Later`]): whoever applies entries
+    /// must not be held up by an answer, however large.
+    pub fn apply_lazily(&mut self, index: u64, command: &Command) -> Applied {
+        self.run(index, command, Answers::Small)
+    }
+
+    /// The same, where nobody waits for the answer: none is made. Almost all entries are applied so, by the members
+    /// that no client has asked, and at a restart. The state comes out the same.
+    pub fn apply_unheard(&mut self, index: u64, command: &Command) -> Unheard {
+        let Applied { result, revision, changes } = self.run(index, command, Answers::None);
+        Unheard { result: result.map(drop), revision, changes }
+    }
+
+    fn run(&mut self, index: u64, command: &Command, answers: Answers) -> Applied {
         self.state.advance_applied_index(index);
+        self.garbage = None;
         let mut changes = 0;
-        let result = match command {
-            Command::Put(request) => self.on_put(request, &mut changes),
+        let checked = check(command, &Limits::NONE);
+        let result = checked.and_then(|()| self.execute(command, answers, &mut changes));
+        Applied { result, revision: self.state.revision(), changes }
+    }
+
+    fn execute(
+        &mut self,
+        command: &Command,
+        answers: Answers,
+        changes: &mut u32,
+    ) -> Result<Response, Rejection> {
+        match command {
+            Command::Put(request) => self.on_put(request, answers, changes),
             Command::DeleteRange(request) => {
-                let mut writer = Writer::new(&mut self.state);
+                let mut writer = Writer::new(&mut self.state, answers);
                 let response = writer.delete_range(request);
-                changes = writer.finish();
+                self.garbage = writer.take_garbage();
+                *changes = writer.finish();
                 Ok(Response::DeleteRange(response))
             }
-            Command::Txn(request) => self.on_txn(request, &mut changes),
+            Command::Txn(request) => self.on_txn(request, answers, changes),
             Command::Compact { revision, physical: _ } => {
-                self.state.compact(*revision).map(|()| Response::Compact)
+                let before = self.state.clone();
+                let result = self.state.compact(*revision).map(|()| Response::Compact);
+                self.garbage = Some(Garbage::new(vec![Box::new(before)]));
+                result
             }
             Command::PublishMember(member) => {
                 self.state.publish_member(member).map(|()| Response::PublishMember)
@@ -69,8 +109,7 @@ impl Store {
             Command::SetPeerUrls { id, peer_urls } => {
                 self.state.set_peer_urls(*id, peer_urls).map(|()| Response::SetPeerUrls)
             }
-        };
-        Applied { result, revision: self.state.revision(), changes }
+        }
     }
 
     /// Passes the entry at `index`, which holds no command: a new leader's empty one, or a configuration that
@@ -88,20 +127,54 @@ impl Store {
         }
     }
 
-    fn on_put(&mut self, request: &PutRequest, changes: &mut u32) -> Result<Response, Rejection> {
+    fn on_put(
+        &mut self,
+        request: &PutRequest,
+        answers: Answers,
+        changes: &mut u32,
+    ) -> Result<Response, Rejection> {
         check_put(&self.state, request)?;
-        let mut writer = Writer::new(&mut self.state);
+        let mut writer = Writer::new(&mut self.state, answers);
         let response = writer.put(request);
         *changes = writer.finish();
         Ok(Response::Put(response))
     }
 
-    fn on_txn(&mut self, request: &TxnRequest, changes: &mut u32) -> Result<Response, Rejection> {
-        let plan = Plan::new(&self.state, request)?;
-        let mut writer = Writer::new(&mut self.state);
+    fn on_txn(
+        &mut self,
+        request: &TxnRequest,
+        answers: Answers,
+        changes: &mut u32,
+    ) -> Result<Response, Rejection> {
+        let mut left = MAX_COMPARED_KEYS;
+        let plan = Plan::new(&self.state, request, &mut left)?;
+        let mut writer = Writer::new(&mut self.state, answers);
         let response = plan.execute(&mut writer);
+        self.garbage = writer.take_garbage();
         *changes = writer.finish();
         Ok(Response::Txn(response))
+    }
+
+    /// Another store of the same state, which goes on by itself; costs a few counters.
+    #[must_use]
+    pub fn fork(&self) -> Store {
+        Self::from_state(self.state.clone())
+    }
+
+    /// Gives up the whole state. Whoever has the garbage drops it where nobody waits.
+    pub fn into_garbage(self) -> Garbage {
+        Garbage::new(vec![Box::new(self.state)])
+    }
+
+    /// Whether to apply the command means to look at more than `keys` keys, or to forget more changes than that.
+    pub fn is_heavy(&self, command: &Command, keys: usize) -> bool {
+        weight::is_heavy(&self.state, command, keys)
+    }
+
+    /// What the last entry has left to be freed, if that is much: a compaction leaves some hundred megabytes. Whoever
+    /// takes it drops it where nobody waits; otherwise the next entry does.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        self.garbage.take()
     }
 
     /// Panics with the rule that the state breaks, if it breaks one; for tests and simulations. Computes every

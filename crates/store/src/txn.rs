@@ -14,6 +14,11 @@ use crate::{
     ResponseOp, TxnRequest, TxnResponse, range,
 };
 
+/// How many keys the comparisons of a transaction may look at, all together, where it writes: that is done by all
+/// members, one entry after the other, and nobody else is served meanwhile (`docs/adr/0014-answers-of-transactions.md`).
+/// A comparison ends with the first key for which it does not hold.
+pub const MAX_COMPARED_KEYS: usize = 1 << 20;
+
 /// The branch that a transaction takes, with those of the transactions within it.
 pub(crate) struct Plan<'a> {
     succeeded: bool,
@@ -28,17 +33,24 @@ enum Step<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Compares, chooses, and checks what was chosen.
-    pub(crate) fn new(state: &State, request: &'a TxnRequest) -> Result<Self, Rejection> {
-        let plan = Self::choose(state, request)?;
+    /// Compares, chooses, and checks what was chosen. Refused if it takes the comparison of more than `left` keys,
+    /// which is counted down.
+    pub(crate) fn new(state: &State, request: &'a TxnRequest, left: &mut usize) -> Result<Self, Rejection> {
+        let plan = Self::choose(state, request, left)?;
         plan.check(state)?;
         Ok(plan)
     }
 
-    fn choose(state: &State, request: &'a TxnRequest) -> Result<Self, Rejection> {
-        let succeeded = request.compare.iter().all(|compare| holds(state, compare));
+    fn choose(state: &State, request: &'a TxnRequest, left: &mut usize) -> Result<Self, Rejection> {
+        let mut succeeded = true;
+        for compare in &request.compare {
+            succeeded = holds(state, compare, left)?;
+            if !succeeded {
+                break;
+            }
+        }
         let ops = if succeeded { &request.success } else { &request.failure };
-        let steps = ops.iter().map(|op| Step::choose(state, op)).collect::<Result<_, _>>()?;
+        let steps = ops.iter().map(|op| Step::choose(state, op, left)).collect::<Result<_, _>>()?;
         Ok(Self { succeeded, steps })
     }
 
@@ -63,19 +75,19 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn choose(state: &State, op: &'a RequestOp) -> Result<Self, Rejection> {
+    fn choose(state: &State, op: &'a RequestOp, left: &mut usize) -> Result<Self, Rejection> {
         Ok(match op {
             RequestOp::Range(request) => Step::Range(request),
             RequestOp::Put(request) => Step::Put(request),
             RequestOp::DeleteRange(request) => Step::DeleteRange(request),
-            RequestOp::Txn(request) => Step::Txn(Plan::choose(state, request)?),
+            RequestOp::Txn(request) => Step::Txn(Plan::choose(state, request, left)?),
             RequestOp::Unset => return Err(Rejection::KeyNotFound),
         })
     }
 
     fn run(&self, writer: &mut Writer<'_>) -> ResponseOp {
         match self {
-            Step::Range(request) => ResponseOp::Range(writer.range(request)),
+            Step::Range(request) => writer.range(request),
             Step::Put(request) => ResponseOp::Put(writer.put(request)),
             Step::DeleteRange(request) => ResponseOp::DeleteRange(writer.delete_range(request)),
             Step::Txn(plan) => {
@@ -88,13 +100,17 @@ impl<'a> Step<'a> {
 
 /// Whether a comparison holds for every key of its range. A range without keys counts as one key that was
 /// never written, whose value cannot be compared.
-fn holds(state: &State, compare: &Compare) -> bool {
+fn holds(state: &State, compare: &Compare, left: &mut usize) -> Result<bool, Rejection> {
     let interval = Interval::parse(&compare.key, &compare.range_end);
     let mut records = state.iter_latest(&interval).peekable();
     if records.peek().is_none() {
-        return holds_for_missing(compare);
+        return Ok(holds_for_missing(compare));
     }
-    records.all(|record| holds_for(record, compare))
+    let mut compared = 0;
+    let mut records = records.take(left.saturating_add(1)).inspect(|_| compared += 1);
+    let holds = records.all(|record| holds_for(record, compare));
+    *left = left.checked_sub(compared).ok_or(Rejection::TooManyOps)?;
+    Ok(holds)
 }
 
 fn holds_for(record: &Record, compare: &Compare) -> bool {

@@ -1,26 +1,51 @@
 //! Writing under one new revision.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::garbage::Garbage;
 use crate::interval::Interval;
+use crate::later::Later;
 use crate::range::Extent;
 use crate::record::{Change, Record, Revision};
 use crate::state::State;
 use crate::{
-    DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    Rejection, range,
+    Budget, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, Rejection, ResponseOp, range,
 };
+
+/// What is made of the answers to reads. The changes are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// All of them, at once.
+    All,
+    /// Small ones; the others are put off.
+    Small,
+    /// None: nobody waits.
+    None,
+}
+
+/// What is read at once, all together, within a transaction whose large reads are put off.
+const SMALL: Budget = Budget { keys: 1024, bytes: 256 << 10 };
 
 /// The changes of one command, all in the revision after the present one. They show in the state at once;
 /// whoever makes a writer checks beforehand all that could fail.
 pub(crate) struct Writer<'a> {
     state: &'a mut State,
     changes: u32,
+    answers: Answers,
+    /// What is left of [`SMALL`].
+    small: Budget,
+    /// The state as it is, if somebody has kept it already.
+    kept: Option<Arc<State>>,
+    garbage: Vec<Box<dyn Any + Send>>,
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(state: &'a mut State) -> Self {
-        Self { state, changes: 0 }
+    pub(crate) fn new(state: &'a mut State, answers: Answers) -> Self {
+        Self { state, changes: 0, answers, small: SMALL, kept: None, garbage: Vec::new() }
     }
 
     /// The latest revision, as a read or a response within the command sees it.
@@ -36,9 +61,34 @@ impl<'a> Writer<'a> {
         self.changes
     }
 
-    pub(crate) fn range(&self, request: &RangeRequest) -> RangeResponse {
-        let response = range::range(self.state, self.revision(), request, Extent::Whole);
-        response.expect("revisions were checked before any write")
+    /// What the changes have left to be freed.
+    pub(crate) fn take_garbage(&mut self) -> Option<Garbage> {
+        let garbage = std::mem::take(&mut self.garbage);
+        (!garbage.is_empty()).then(|| Garbage::new(garbage))
+    }
+
+    pub(crate) fn range(&mut self, request: &RangeRequest) -> ResponseOp {
+        let budget = match self.answers {
+            Answers::All => Budget::UNLIMITED,
+            Answers::Small => self.small,
+            Answers::None => return ResponseOp::Range(RangeResponse::default()),
+        };
+        let selection = range::select(self.state, self.revision(), request, Extent::Whole, budget);
+        let selection = selection.expect("revisions were checked before any write");
+        let Some(selection) = selection else {
+            // Who asks for much once does so again, and each attempt would take what is left.
+            self.small = Budget { keys: 0, bytes: 0 };
+            return ResponseOp::Later(self.later(request));
+        };
+        let response = selection.into_response();
+        self.small.keys = self.small.keys.saturating_sub(response.count as usize);
+        self.small.bytes = self.small.bytes.saturating_sub(response.size_bytes());
+        ResponseOp::Range(response)
+    }
+
+    fn later(&mut self, request: &RangeRequest) -> Later {
+        let state = self.kept.get_or_insert_with(|| Arc::new(self.state.clone())).clone();
+        Later::new(state, self.revision(), request.clone())
     }
 
     /// The request must have passed [`check_put`].
@@ -57,6 +107,7 @@ impl<'a> Writer<'a> {
         let key = old.as_ref().map_or_else(|| Bytes::copy_from_slice(&request.key), |old| old.key.clone());
 
         let change = Change::Put { create_revision, version, lease, value };
+        self.kept = None;
         self.state.append(Record::new(next, key, change, previous));
         self.changes += 1;
         PutResponse { revision: self.revision(), prev_kv: old_kv.filter(|_| request.prev_kv) }
@@ -65,18 +116,27 @@ impl<'a> Writer<'a> {
     pub(crate) fn delete_range(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
         let interval = Interval::parse(&request.key, &request.range_end);
         let doomed: Vec<_> = self.state.iter_latest(&interval).cloned().collect();
+        self.kept = None;
+        if let Some(taken_out) = self.state.take_out(&doomed) {
+            self.garbage.push(Box::new(taken_out));
+        }
         for record in &doomed {
-            let next = self.next_revision();
-            let previous = self.state.previous_of(&record.key);
-            self.state.append(Record::new(next, record.key.clone(), Change::Delete, previous));
+            let previous = Some(record.as_previous());
+            let tombstone = Record::new(self.next_revision(), record.key.clone(), Change::Delete, previous);
+            self.state.bury(Some(record), tombstone);
             self.changes += 1;
         }
-        let prev_kvs: Vec<KeyValue> = if request.prev_kv {
+        let prev_kvs: Vec<KeyValue> = if request.prev_kv && self.answers != Answers::None {
             doomed.iter().filter_map(|record| record.key_value()).collect()
         } else {
             Vec::new()
         };
-        DeleteRangeResponse { revision: self.revision(), deleted: doomed.len() as i64, prev_kvs }
+        let deleted = doomed.len() as i64;
+        // Most deletes are of a few keys.
+        if doomed.len() > SMALL.keys {
+            self.garbage.push(Box::new(doomed));
+        }
+        DeleteRangeResponse { revision: self.revision(), deleted, prev_kvs }
     }
 
     fn next_revision(&self) -> Revision {

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::arbitrary::command;
+use common::arbitrary::{command, spoiled_command};
 use common::{assert_notices_every_flipped_bit, checkpoint, restore};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tenure_store::checkpoint::{CheckpointError, Writer};
+use tenure_store::checkpoint::{CheckpointError, Verifier, Writer};
 use tenure_store::{Command, Store};
 
 /// A part as it would lie in a file.
@@ -52,6 +52,8 @@ impl Machine {
     /// Writes what lies above the first `kept` parts in the place of all behind them. `None` if that cannot be.
     fn write_part(&mut self, kept: usize) -> Option<()> {
         let snapshot = self.store.snapshot();
+        let since = kept.checked_sub(1).map_or(0, |last| self.parts[last].revision);
+        let mut verifier = Verifier::new(snapshot.clone(), since);
         let writer = match kept.checked_sub(1).map(|last| &self.parts[last]) {
             None => Writer::new(snapshot),
             Some(last) if last.applied_index == snapshot.applied_index() => return None,
@@ -66,8 +68,12 @@ impl Machine {
         let part = Part {
             revision: self.store.revision(),
             applied_index: self.store.applied_index(),
-            bytes: writer.flatten().collect(),
+            bytes: writer
+                .inspect(|block| verifier.push(block).expect("what is written can be read"))
+                .flatten()
+                .collect(),
         };
+        verifier.finish().expect("it is whole");
         self.parts.truncate(kept);
         self.parts.push(part);
         Some(())
@@ -121,6 +127,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => command().prop_map(Step::Command),
+        2 => spoiled_command().prop_map(Step::Command),
         3 => (0..12_i64).prop_map(Step::Compact),
         2 => any::<Index>().prop_map(Step::Part),
         3 => Just(Step::ShortPart),

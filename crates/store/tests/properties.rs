@@ -9,13 +9,14 @@ use common::model::Model;
 use common::{checkpoint, restore};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tenure_store::{Command, Event, EventKind, RangeRequest, Store};
+use tenure_store::{Command, Event, EventKind, Limits, RangeRequest, Response, Store, Unheard, check};
 
 /// Applies a command to both, and compares the answers.
 fn apply_to_both(store: &mut Store, model: &mut Model, command: &Command) {
     let applied = store.apply(store.applied_index() + 1, command);
     let changes_before = model.changes.len();
-    assert_eq!(applied.result, model.apply(command), "{command:?}");
+    let expected = check(command, &Limits::NONE).and_then(|()| model.apply(command));
+    assert_eq!(applied.result, expected, "{command:?}");
     assert_eq!(applied.revision, model.revision);
     assert_eq!(applied.changes as usize, model.changes.len() - changes_before);
     store.check_invariants();
@@ -43,6 +44,22 @@ fn compare_all(store: &Store, model: &Model) {
 }
 
 proptest! {
+    /// Whoever waits for an answer has the state of those for whom nobody does.
+    #[test]
+    fn whether_somebody_waits_changes_no_state(commands in vec(command(), 0..60)) {
+        let [mut all, mut lazy, mut unheard] = [Store::new(), Store::new(), Store::new()];
+        for (index, command) in (1..).zip(&commands) {
+            let heard = all.apply(index, command);
+            let later = lazy.apply_lazily(index, command);
+            prop_assert_eq!(later.result.map(Response::settled), heard.result.clone());
+            let Unheard { result, revision, changes } = unheard.apply_unheard(index, command);
+            prop_assert_eq!((result, revision, changes), (heard.result.map(drop), heard.revision, heard.changes));
+            prop_assert_eq!(lazy.state_hash(), all.state_hash());
+            prop_assert_eq!(unheard.state_hash(), all.state_hash());
+            unheard.check_invariants();
+        }
+    }
+
     #[test]
     fn the_store_agrees_with_a_list_of_everything_that_happened(
         commands in vec(command(), 0..60),

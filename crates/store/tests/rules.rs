@@ -4,8 +4,9 @@ mod common;
 
 use bytes::Bytes;
 use tenure_store::{
-    Command, DecodeError, DeleteRangeRequest, Limits, MAX_REMOVED_MEMBERS, MAX_TXN_DEPTH, Member, PutRequest,
-    RangeRequest, Rejection, RequestOp, Store, TxnRequest, check,
+    Command, Compare, DecodeError, DeleteRangeRequest, Limits, MAX_COMPARED_KEYS, MAX_REMOVED_MEMBERS,
+    MAX_TXN_DEPTH, Member, Operand, PutRequest, RangeRequest, Rejection, Relation, RequestOp, Response,
+    ResponseOp, Store, TxnRequest, check,
 };
 
 fn put(key: &'static str, value: Bytes) -> Command {
@@ -198,4 +199,123 @@ fn who_was_removed_longest_ago_is_forgotten_first() {
     assert!(!store.is_removed(1) && store.is_removed(2), "the bound holds, and the oldest went");
     let restored = common::restore(&common::checkpoint(&store)).expect("a checkpoint can be read");
     assert_eq!(restored.state_hash(), store.state_hash());
+}
+
+/// So many keys, in one revision each.
+fn with_keys(keys: u64) -> Store {
+    let mut store = Store::new();
+    for index in 1..=keys {
+        let put =
+            PutRequest { key: format!("{index:06}").into(), value: "v".into(), ..PutRequest::default() };
+        assert!(store.apply(index, &Command::Put(put)).result.is_ok());
+    }
+    store
+}
+
+fn all() -> RangeRequest {
+    RangeRequest { key: "0".into(), range_end: "1".into(), ..RangeRequest::default() }
+}
+
+/// A large read sees what was written before it in its transaction, and nothing that came after it: neither there nor
+/// in a later entry.
+#[test]
+fn a_read_that_is_put_off_shows_the_state_at_its_place() {
+    let [mut at_once, mut lazy] = [with_keys(3_000), with_keys(3_000)];
+    let one = |value: &'static str| {
+        RequestOp::Put(PutRequest { key: "000001".into(), value: value.into(), ..PutRequest::default() })
+    };
+    let delete = RequestOp::DeleteRange(DeleteRangeRequest {
+        key: "000002".into(),
+        range_end: "000100".into(),
+        prev_kv: false,
+    });
+    let success =
+        vec![RequestOp::Range(all()), one("first"), RequestOp::Range(all()), delete, RequestOp::Range(all())];
+    let command = Command::Txn(TxnRequest { success, ..TxnRequest::default() });
+    let (whole, later) = (at_once.apply(3_001, &command), lazy.apply_lazily(3_001, &command));
+    let second = Command::Txn(TxnRequest { success: vec![one("second")], ..TxnRequest::default() });
+    assert!(lazy.apply_lazily(3_002, &second).result.is_ok());
+    let (Ok(Response::Txn(whole)), Ok(Response::Txn(later))) = (whole.result, later.result) else {
+        panic!("answers to transactions")
+    };
+    let mut reads = 0;
+    for (whole, later) in whole.responses.into_iter().zip(later.responses) {
+        match (whole, later) {
+            (ResponseOp::Range(range), ResponseOp::Later(later)) => {
+                assert!(later.select().into_response() == range);
+                reads += 1;
+            }
+            (whole, other) => assert_eq!(whole, other),
+        }
+    }
+    assert_eq!(reads, 3);
+}
+
+/// Five kilobytes that ask for 25 million pairs cost nothing where nobody waits, and next to nothing where somebody does.
+#[test]
+fn a_transaction_of_many_lists_is_applied_without_making_them() {
+    let mut store = with_keys(10_000);
+    let success = vec![RequestOp::Range(all()); 100_000];
+    let command = Command::Txn(TxnRequest { success, ..TxnRequest::default() });
+    assert!(store.apply_unheard(10_001, &command).result.is_ok());
+    let Ok(Response::Txn(response)) = store.apply_lazily(10_002, &command).result else {
+        panic!("an answer")
+    };
+    assert!(response.responses.iter().all(|op| matches!(op, ResponseOp::Later(_))));
+    assert_eq!(response.size_bytes(), usize::MAX);
+}
+
+#[test]
+fn a_transaction_that_writes_compares_so_many_keys_and_no_more() {
+    const COMPARES: usize = 128;
+    let holds_for_all = Compare {
+        key: "0".into(),
+        range_end: "1".into(),
+        relation: Relation::Greater,
+        operand: Operand::Version(0),
+    };
+    let fails_at_once = Compare { operand: Operand::Version(5), ..holds_for_all.clone() };
+    let keys = (MAX_COMPARED_KEYS / COMPARES) as u64;
+    let mut store = with_keys(keys);
+    let success = vec![RequestOp::Put(PutRequest { key: "1".into(), ..PutRequest::default() })];
+    let txn = |compare: Vec<Compare>| {
+        Command::Txn(TxnRequest { compare, success: success.clone(), failure: vec![] })
+    };
+    let succeeded = |store: &mut Store, command: &Command| {
+        store.apply(store.applied_index() + 1, command).result.map(|response| match response {
+            Response::Txn(response) => response.succeeded,
+            _ => panic!("an answer to a transaction"),
+        })
+    };
+    assert_eq!(succeeded(&mut store, &txn(vec![holds_for_all.clone(); COMPARES])), Ok(true));
+    let before = store.state_hash();
+    let one_more = [vec![holds_for_all.clone(); COMPARES], vec![holds_for_all.clone()]].concat();
+    assert_eq!(succeeded(&mut store, &txn(one_more)), Err(Rejection::TooManyOps));
+    assert_eq!(store.state_hash(), before, "what is refused changes nothing");
+    // One that fails costs what it has looked at.
+    assert_eq!(
+        succeeded(&mut store, &txn([vec![fails_at_once; 1], vec![holds_for_all; 1_000]].concat())),
+        Ok(false)
+    );
+}
+
+/// Many keys go another way than a few; what is left, and what can be read of the past, is the same.
+#[test]
+fn a_delete_of_many_keys_does_what_deletes_of_each_do() {
+    const KEYS: u64 = 3_000;
+    for (first, end) in [("000500", "002900"), ("0", "1"), ("001000", "001500"), ("002000", "\0")] {
+        let mut store = with_keys(KEYS);
+        let span = DeleteRangeRequest { key: first.into(), range_end: end.into(), prev_kv: false };
+        let present = store.snapshot().range(&all()).expect("the latest revision").kvs;
+        let goes = |key: &[u8]| key >= first.as_bytes() && (end == "\0" || key < end.as_bytes());
+        assert!(store.apply(KEYS + 1, &Command::DeleteRange(span)).result.is_ok());
+        store.check_invariants();
+        let left = store.snapshot().range(&all()).expect("the latest revision").kvs;
+        assert_eq!(left, present.iter().filter(|pair| !goes(&pair.key)).cloned().collect::<Vec<_>>());
+        let revision = store.revision() - 1;
+        let before = store.snapshot().range(&RangeRequest { revision, ..all() }).expect("not compacted").kvs;
+        assert_eq!(before, present);
+        drop(store.take_garbage());
+        store.check_invariants();
+    }
 }

@@ -31,6 +31,11 @@ pub(crate) struct Settings {
     pub(crate) binary: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) snapshot_count: u64,
+    pub(crate) snapshot_catchup_entries: u64,
+    /// Whether a proxy stands before each peer port.
+    pub(crate) has_proxies: bool,
+    /// Flags of `serve` beside these.
+    pub(crate) flags: Vec<String>,
 }
 
 /// One member.
@@ -61,7 +66,7 @@ impl Cluster {
             name: format!("n{number}"),
             client_port: port,
             peer_port: port + 1,
-            proxy_port: port + 2,
+            proxy_port: if settings.has_proxies { port + 2 } else { port + 1 },
             log: settings.folder.join(format!("n{number}.log")),
             disk,
             process: None,
@@ -69,7 +74,8 @@ impl Cluster {
         };
         let ports = (first..).step_by(usize::from(PORTS_OF_MEMBER));
         let members: Vec<Member> = ports.zip((1..).zip(disks)).map(member).collect();
-        let ports: Vec<_> = members.iter().map(|member| (member.proxy_port, member.peer_port)).collect();
+        let proxied = members.iter().filter(|_| settings.has_proxies);
+        let ports: Vec<_> = proxied.map(|member| (member.proxy_port, member.peer_port)).collect();
         Ok(Cluster { network: Network::start(&ports).await?, members, settings })
     }
 
@@ -105,9 +111,10 @@ impl Cluster {
         if *has_joined {
             command.args(["--initial-cluster-state", "existing"]);
         }
-        let count = self.settings.snapshot_count;
-        command.args(["--snapshot-count", &count.to_string()]);
-        command.args(["--snapshot-catchup-entries", &(count / 4).to_string()]);
+        let Settings { snapshot_count, snapshot_catchup_entries, flags, .. } = &self.settings;
+        command.args(["--snapshot-count", &snapshot_count.to_string()]);
+        command.args(["--snapshot-catchup-entries", &snapshot_catchup_entries.to_string()]);
+        command.args(flags);
         command
     }
 
@@ -153,6 +160,11 @@ fn spawn(mut command: Command, log: &Path) -> io::Result<Child> {
 impl Member {
     pub(crate) fn is_running(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// The number of its process, if there is one.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// Sends the process a signal, if there is one.

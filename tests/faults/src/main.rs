@@ -1,6 +1,7 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
+//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -12,6 +13,7 @@ mod cluster;
 mod disk;
 mod finish;
 mod garbage;
+mod heavy;
 mod history;
 mod judges;
 mod load;
@@ -66,6 +68,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("heavy") {
+        return heavy::main(std::env::args().skip(2));
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(what) => {
@@ -113,9 +118,14 @@ fn number<T: FromStr + PartialOrd>(option: &str, word: &str, range: RangeInclusi
     number.ok_or_else(|| format!("{option} {word}: no number that would do"))
 }
 
+/// The binary that the members run.
+fn binary() -> PathBuf {
+    std::env::var_os("TENURE").map_or_else(|| "target/release/tenure".into(), PathBuf::from)
+}
+
 /// Everything that is drawn from the seed before the first fault.
 async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
-    let binary = std::env::var_os("TENURE").map_or_else(|| "target/release/tenure".into(), PathBuf::from);
+    let binary = binary();
     let snapshot_count = random.pick(&[200, 500, 2_000]);
     // Of the others the disk is a real one, with real syncs.
     let small = random.between(1, 1.max(arguments.members as u64 - 1)) as usize;
@@ -138,7 +148,10 @@ async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Re
         "{} members, {small} on a small disk, a checkpoint every {snapshot_count} entries",
         arguments.members
     );
-    let settings = Settings { binary, folder: folder.to_owned(), snapshot_count };
+    let snapshot_catchup_entries = snapshot_count / 4;
+    let folder = folder.to_owned();
+    let (has_proxies, flags) = (true, Vec::new());
+    let settings = Settings { binary, folder, snapshot_count, snapshot_catchup_entries, has_proxies, flags };
     Cluster::new(settings, disks).await.map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,7 @@ use tenure_raft::{
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::record::{self, RecordError};
-use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+use tenure_replica::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
 
 use super::members::{parse_change_members, parse_members, parse_members_changed};
 use super::{Frame, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_ITEMS};
@@ -70,6 +70,12 @@ pub fn decode_frame(frame: Bytes) -> Result<Frame, DecodeError> {
         pb::frame::Body::Forward(forward) => Frame::Message(PeerMessage::Forward(parse_forward(forward)?)),
         pb::frame::Body::ForwardRefused(refused) => {
             Frame::Message(PeerMessage::ForwardRefused(parse_forward_refused(refused)?))
+        }
+        pb::frame::Body::ForwardQuestion(question) => {
+            Frame::Message(PeerMessage::ForwardQuestion(parse_forward_question(question)?))
+        }
+        pb::frame::Body::ForwardLacked(lacked) => {
+            Frame::Message(PeerMessage::ForwardLacked(parse_forward_lacked(lacked)?))
         }
         pb::frame::Body::MembersRequest(pb::MembersRequest { protocol_version }) => {
             Frame::MembersRequest { protocol_version }
@@ -229,15 +235,27 @@ fn parse_forward_refused(refused: pb::ForwardRefused) -> Result<ForwardRefused, 
         pb::forward_refused::Reason::NotLeader => ForwardRefusal::NotLeader,
         pb::forward_refused::Reason::Overloaded => ForwardRefusal::Overloaded,
         pb::forward_refused::Reason::NoSpace => ForwardRefusal::NoSpace,
+        pb::forward_refused::Reason::Unsupported => ForwardRefusal::Unsupported,
         pb::forward_refused::Reason::Unspecified => {
             return Err(DecodeError::Missing("the reason of a refusal"));
         }
     };
-    if refused.attempts.len() > MAX_ITEMS {
-        return Err(DecodeError::TooMany("attempts"));
-    }
     let pb::ForwardRefused { term: number, boot, attempts, reason: _ } = refused;
-    Ok(ForwardRefused { term: term(number)?, boot, attempts, why })
+    Ok(ForwardRefused { term: term(number)?, boot, attempts: parse_attempts(attempts)?, why })
+}
+
+fn parse_forward_question(question: pb::ForwardQuestion) -> Result<ForwardQuestion, DecodeError> {
+    let pb::ForwardQuestion { term: number, boot, oldest_attempt, attempts } = question;
+    Ok(ForwardQuestion { term: term(number)?, boot, oldest_attempt, attempts: parse_attempts(attempts)? })
+}
+
+fn parse_forward_lacked(lacked: pb::ForwardLacked) -> Result<ForwardLacked, DecodeError> {
+    let pb::ForwardLacked { term: number, boot, attempts } = lacked;
+    Ok(ForwardLacked { term: term(number)?, boot, attempts: parse_attempts(attempts)? })
+}
+
+fn parse_attempts(attempts: Vec<u64>) -> Result<Vec<u64>, DecodeError> {
+    if attempts.len() > MAX_ITEMS { Err(DecodeError::TooMany("attempts")) } else { Ok(attempts) }
 }
 
 pub(super) fn node_id(id: u64) -> Result<NodeId, DecodeError> {

@@ -4,7 +4,9 @@ use bytes::{BufMut, BytesMut};
 use prost::Message as _;
 use tenure_raft::{AppendReply, Entry, EntryId, Envelope, LogSlice, Message, Snapshot, SnapshotReply};
 use tenure_replica::peers::Standing;
-use tenure_replica::{Forward, ForwardRefusal, ForwardRefused, PeerMessage, record};
+use tenure_replica::{
+    Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage, record,
+};
 
 use super::frame::LENGTH_BYTES;
 use super::members::{change_members, members, members_changed};
@@ -18,6 +20,8 @@ pub fn encode_frame(message: &PeerMessage, out: &mut BytesMut) -> Result<(), Fra
         PeerMessage::Raft(envelope) => pb::frame::Body::Raft(raft(envelope)),
         PeerMessage::Forward(message) => pb::frame::Body::Forward(forward(message)),
         PeerMessage::ForwardRefused(message) => pb::frame::Body::ForwardRefused(forward_refused(message)),
+        PeerMessage::ForwardQuestion(message) => pb::frame::Body::ForwardQuestion(forward_question(message)),
+        PeerMessage::ForwardLacked(message) => pb::frame::Body::ForwardLacked(forward_lacked(message)),
         PeerMessage::ChangeMembers(asked) => pb::frame::Body::ChangeMembers(change_members(asked)),
         PeerMessage::MembersChanged(changed) => pb::frame::Body::MembersChanged(members_changed(changed)),
         PeerMessage::Room { is_short } => pb::frame::Body::Room(pb::Room { is_short: *is_short }),
@@ -235,6 +239,7 @@ fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {
         ForwardRefusal::NotLeader => pb::forward_refused::Reason::NotLeader,
         ForwardRefusal::Overloaded => pb::forward_refused::Reason::Overloaded,
         ForwardRefusal::NoSpace => pb::forward_refused::Reason::NoSpace,
+        ForwardRefusal::Unsupported => pb::forward_refused::Reason::Unsupported,
     };
     pb::ForwardRefused {
         term: refused.term.0,
@@ -242,4 +247,18 @@ fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {
         attempts: refused.attempts.clone(),
         reason: reason.into(),
     }
+}
+
+fn forward_question(question: &ForwardQuestion) -> pb::ForwardQuestion {
+    assert!(question.attempts.len() <= MAX_ITEMS, "a member asks after less at a time than a message holds");
+    pb::ForwardQuestion {
+        term: question.term.0,
+        boot: question.boot,
+        oldest_attempt: question.oldest_attempt,
+        attempts: question.attempts.clone(),
+    }
+}
+
+fn forward_lacked(lacked: &ForwardLacked) -> pb::ForwardLacked {
+    pb::ForwardLacked { term: lacked.term.0, boot: lacked.boot, attempts: lacked.attempts.clone() }
 }

@@ -41,6 +41,11 @@ impl FrameDecoder {
         self.limit_bytes = MAX_FRAME_BYTES;
     }
 
+    /// The handshake went well, but the other side is nobody that is known: from now on frames may be so long.
+    pub fn accept_up_to(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes.min(MAX_FRAME_BYTES);
+    }
+
     /// Takes bytes that were received.
     pub fn push(&mut self, received: &[u8]) {
         self.buffer.extend_from_slice(received);

@@ -41,10 +41,10 @@ pub use encode::{
     encode_frame, encode_handshake, encode_handshake_reply, encode_members, encode_members_request,
 };
 pub use frame::{FrameDecoder, FrameTooLarge};
+pub use tenure_replica::peers::Standing;
 
 use tenure_raft::NodeId;
 use tenure_replica::PeerMessage;
-use tenure_replica::peers::Standing;
 
 /// The version of this protocol. Members refuse each other when it differs.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -151,7 +151,8 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
     let why = prop_oneof![
         Just(ForwardRefusal::NotLeader),
         Just(ForwardRefusal::Overloaded),
-        Just(ForwardRefusal::NoSpace)
+        Just(ForwardRefusal::NoSpace),
+        Just(ForwardRefusal::Unsupported)
     ];
     let refused =
         (any_term(), any::<u64>(), vec(any::<u64>(), 0..5), why).prop_map(|(term, boot, attempts, why)| {

@@ -126,6 +126,9 @@ fn message(text: &str) -> Parsed<Message> {
         ["RequestVote", "last", last] => {
             Ok(Message::RequestVote { last: entry_id(last)?, leadership_transfer: false })
         }
+        ["RequestVote", "last", last, "transfer"] => {
+            Ok(Message::RequestVote { last: entry_id(last)?, leadership_transfer: true })
+        }
         ["PreVoteReply", "for", term, "granted"] => {
             Ok(Message::PreVoteReply { proposed_term: Term(term.parse()?), granted: true })
         }

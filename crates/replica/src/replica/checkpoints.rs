@@ -107,7 +107,8 @@ impl Replica {
 
     pub(super) fn finish_install(&mut self, snapshot: &Snapshot, store: Store) {
         let last_included = snapshot.last_included;
-        self.store = store;
+        assert!(!self.is_applying, "a snapshot is installed while nothing is being executed");
+        self.replace_store(store);
         self.checkpoint.install(&self.store);
         self.roster_version += 1;
         self.node.on_snapshot_installed(self.now, last_included);

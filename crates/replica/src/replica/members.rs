@@ -39,6 +39,10 @@ impl Replica {
         self.publication.first_members = first_members;
     }
 
+    pub(super) fn first_members(&self) -> &[Member] {
+        &self.publication.first_members
+    }
+
     /// Takes a change of the members. Answered by a [`Job::Reply`], always. A forced one is made even if those that
     /// answer would be no quorum any more.
     pub fn change_members(&mut self, now: Time, change: MemberChange, force: bool) -> RequestId {

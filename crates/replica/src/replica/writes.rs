@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use tenure_raft::{NodeId, ProposeError, RoleKind, Term};
-use tenure_store::Command;
+use tenure_store::{Command, Limits};
 
 use super::Replica;
 use crate::Identity;
@@ -14,7 +14,7 @@ use crate::client_writes::Attempt;
 use crate::command::{self, Origin};
 use crate::forwards::Fate;
 use crate::job::{Failure, Job, Reply, RequestId};
-use crate::message::{Forward, ForwardRefusal, ForwardRefused, PeerMessage};
+use crate::message::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
 use crate::room::needs_room;
 
 /// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
@@ -44,15 +44,19 @@ impl Replica {
     pub(super) fn offer_writes(&mut self) {
         let Some(leader_id) = self.node.leader_id() else { return };
         let term = self.node.current_term();
-        let attempts = self.writes.offer(self.now, term);
         if leader_id == self.node.id() {
-            for attempt in attempts {
+            for attempt in self.writes.offer(self.now, term, usize::MAX) {
                 self.propose(&attempt);
             }
-        } else {
-            let repeated = self.writes.repeat(self.now, term, self.options.forward_repeat_us);
-            self.forward(leader_id, term, repeated);
-            self.forward(leader_id, term, attempts);
+            return;
+        }
+        let attempts = self.writes.offer(self.now, term, self.options.max_forwarded_bytes);
+        self.forward(leader_id, term, attempts);
+        let attempts = self.writes.ask(self.now, term, self.options.forward_repeat_us);
+        if !attempts.is_empty() {
+            let (boot, oldest_attempt) = (self.identity.boot, self.writes.oldest_attempt());
+            let question = ForwardQuestion { term, boot, oldest_attempt, attempts };
+            self.jobs.push_back(Job::Send { to: leader_id, message: PeerMessage::ForwardQuestion(question) });
         }
     }
 
@@ -74,6 +78,12 @@ impl Replica {
     fn fail_write(&mut self, request: RequestId, failure: Failure) {
         self.writes.remove(request);
         self.reply(request, Reply::Failed(failure));
+    }
+
+    fn fail_attempt(&mut self, attempt: u64, failure: Failure) {
+        if let Some(request) = self.writes.request_of(attempt) {
+            self.fail_write(request, failure);
+        }
     }
 
     fn forward(&mut self, leader_id: NodeId, term: Term, attempts: Vec<Attempt>) {
@@ -119,10 +129,7 @@ impl Replica {
                 refused.push((origin.attempt, why));
             }
         }
-        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::NoSpace] {
-            let attempts = refused.iter().filter(|(_, other)| *other == why).map(|&(attempt, _)| attempt);
-            self.refuse_forward(from, term, boot, attempts.collect(), why);
-        }
+        self.refuse_forwards(from, term, boot, &refused);
     }
 
     /// Takes a forwarded write into the log, if that has not been done, and returns why it is refused, if it
@@ -134,14 +141,12 @@ impl Replica {
             Fate::Refused(why) => return Some(why),
             Fate::Taken | Fate::Over => return None,
         }
-        // Checked before it enters the log: there, every member has to execute it.
         if !self.forwards.has_room(member, self.options.max_requests) {
             return None;
         }
-        let (_, decoded) = command::decode(&command)?;
-        if leads && needs_room(&decoded) && self.refuses_puts() {
-            self.forwards.refuse(member, attempt, ForwardRefusal::NoSpace);
-            return Some(ForwardRefusal::NoSpace);
+        if leads && let Some(why) = self.why_refused(&command) {
+            self.forwards.refuse(member, attempt, why);
+            return Some(why);
         }
         // The term that it was for is over here, for good: another one that this member may lead is not meant.
         let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
@@ -161,10 +166,71 @@ impl Replica {
         Some(why)
     }
 
-    fn refuse_forward(&mut self, to: NodeId, term: Term, boot: u64, attempts: Vec<u64>, why: ForwardRefusal) {
-        if !attempts.is_empty() {
-            let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
-            self.jobs.push_back(Job::Send { to, message });
+    /// Why the leader does not take this into its log, where every member would have to execute it. Its sender has checked
+    /// it by limits of its own.
+    fn why_refused(&self, command: &Bytes) -> Option<ForwardRefusal> {
+        match command::decode(command) {
+            Some((_, decoded)) if tenure_store::check(&decoded, &Limits::NONE).is_ok() => {
+                (needs_room(&decoded) && self.refuses_puts()).then_some(ForwardRefusal::NoSpace)
+            }
+            Some(_) | None => Some(ForwardRefusal::Unsupported),
+        }
+    }
+
+    /// A member asks which of its attempts we lack, as the leader of a term.
+    pub(super) fn on_forward_question(&mut self, from: NodeId, question: ForwardQuestion) {
+        let ForwardQuestion { term, boot, oldest_attempt, attempts } = question;
+        let leads = self.node.role() == RoleKind::Leader && self.node.current_term() == term;
+        if leads {
+            self.forwards.lead(term);
+        }
+        if !self.forwards.begin(term, from, boot, oldest_attempt) {
+            return;
+        }
+        let (mut lacked, mut refused) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match self.forwards.fate(from, attempt) {
+                Fate::New if leads => lacked.push(attempt),
+                Fate::New if self.forwards.has_room(from, self.options.max_requests) => {
+                    // It was for a term that is over here, for good.
+                    self.forwards.refuse(from, attempt, ForwardRefusal::NotLeader);
+                    refused.push((attempt, ForwardRefusal::NotLeader));
+                }
+                // The word of it was lost.
+                Fate::Refused(why) => refused.push((attempt, why)),
+                Fate::New | Fate::Taken | Fate::Over => {}
+            }
+        }
+        self.refuse_forwards(from, term, boot, &refused);
+        if !lacked.is_empty() {
+            let message = PeerMessage::ForwardLacked(ForwardLacked { term, boot, attempts: lacked });
+            self.jobs.push_back(Job::Send { to: from, message });
+        }
+    }
+
+    /// The leader lacks some of our attempts.
+    pub(super) fn on_forward_lacked(&mut self, from: NodeId, lacked: &ForwardLacked) {
+        let is_leader = self.node.leader_id() == Some(from) && self.node.current_term() == lacked.term;
+        if lacked.boot == self.identity.boot && is_leader {
+            let repeated = self.writes.repeat(lacked.term, &lacked.attempts);
+            self.forward(from, lacked.term, repeated);
+        }
+    }
+
+    fn refuse_forwards(&mut self, to: NodeId, term: Term, boot: u64, refused: &[(u64, ForwardRefusal)]) {
+        let reasons = [
+            ForwardRefusal::NotLeader,
+            ForwardRefusal::Overloaded,
+            ForwardRefusal::NoSpace,
+            ForwardRefusal::Unsupported,
+        ];
+        for why in reasons {
+            let of_kind = refused.iter().filter(|(_, other)| *other == why);
+            let attempts: Vec<u64> = of_kind.map(|&(attempt, _)| attempt).collect();
+            if !attempts.is_empty() {
+                let message = PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why });
+                self.jobs.push_back(Job::Send { to, message });
+            }
         }
     }
 
@@ -181,13 +247,8 @@ impl Replica {
                 }
                 ForwardRefusal::Overloaded => self.fail_attempt(attempt, Failure::TooManyRequests),
                 ForwardRefusal::NoSpace => self.fail_attempt(attempt, Failure::NoSpace),
+                ForwardRefusal::Unsupported => self.fail_attempt(attempt, Failure::Unsupported),
             }
-        }
-    }
-
-    fn fail_attempt(&mut self, attempt: u64, failure: Failure) {
-        if let Some(request) = self.writes.request_of(attempt) {
-            self.fail_write(request, failure);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use tenure_raft::RoleKind;
+use tenure_raft::{Message, RoleKind};
 use tenure_replica::{Failure, Options, PeerMessage, Reply};
 
 use crate::harness::{Cluster, id};
@@ -23,6 +23,8 @@ fn capture(cluster: &mut Cluster, copies: usize) -> Captured {
         }
         PeerMessage::Raft(_)
         | PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardQuestion(_)
+        | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
         | PeerMessage::Room { .. } => 1,
@@ -71,6 +73,8 @@ fn a_second_copy_is_not_refused_when_the_first_is_in_a_log() {
         }
         PeerMessage::Raft(_)
         | PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardQuestion(_)
+        | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
         | PeerMessage::Room { .. } => usize::from(from != old && to != old),
@@ -139,6 +143,89 @@ fn a_lost_forward_costs_a_retry_and_not_the_whole_timeout() {
     let took_us = cluster.now.since_us(started);
     assert!(took_us <= options.forward_repeat_us + 10_000, "{took_us} µs");
     assert_eq!(cluster.get_versioned(follower, "key"), Some(("value".to_owned(), 1)));
+}
+
+/// A leader that takes its time has lost nothing: it is asked by numbers, seldom, and nothing is sent to it twice.
+#[test]
+fn what_is_merely_slow_is_not_sent_twice() {
+    let mut cluster = Cluster::new(Options { forward_repeat_us: 200_000, ..Options::default() });
+    let leader = cluster.await_leader();
+    let follower = leader % 3 + 1;
+    let passed = Rc::new(RefCell::new((0, 0)));
+    let count = passed.clone();
+    // The leader's entries reach nobody: nothing is committed, and heartbeats go on.
+    cluster.network = Box::new(move |_, _, message| {
+        let (forwards, questions) = &mut *count.borrow_mut();
+        *forwards += usize::from(matches!(message, PeerMessage::Forward(_)));
+        *questions += usize::from(matches!(message, PeerMessage::ForwardQuestion(_)));
+        let is_append = matches!(
+            message,
+            PeerMessage::Raft(envelope) if matches!(envelope.message, Message::AppendEntries { .. })
+        );
+        usize::from(!is_append)
+    });
+    let requests: Vec<_> = (0..8).map(|n| cluster.put(follower, &format!("key{n}"), "value")).collect();
+    let started = cluster.now;
+    cluster.run_until("three seconds", |cluster| cluster.now.since_us(started) >= 3_000_000);
+    let (forwards, questions) = *passed.borrow();
+    assert!(forwards <= 8, "each was sent once, not {forwards} times");
+    assert!((2..=5).contains(&questions), "after 0.2, 0.6, 1.4 and 3 s, not {questions} times");
+    pass_all(&mut cluster);
+    for request in requests {
+        assert!(is_done(&cluster.await_reply(follower, request)));
+    }
+}
+
+/// Of many only those that the leader lacks are sent again.
+#[test]
+fn only_what_was_lost_is_sent_again() {
+    let mut cluster = Cluster::new(Options { max_forward_bytes: 1, ..Options::default() });
+    let leader = cluster.await_leader();
+    let follower = leader % 3 + 1;
+    let sent = Rc::new(RefCell::new(0));
+    let count = sent.clone();
+    cluster.network = Box::new(move |_, _, message| {
+        let PeerMessage::Forward(_) = message else { return 1 };
+        let mut count = count.borrow_mut();
+        *count += 1;
+        // The third of them is lost.
+        usize::from(*count != 3)
+    });
+    let requests: Vec<_> = (0..8).map(|n| cluster.put(follower, &format!("key{n}"), "value")).collect();
+    for request in requests {
+        assert!(is_done(&cluster.await_reply(follower, request)));
+    }
+    assert_eq!(*sent.borrow(), 9);
+}
+
+/// So much may be under way, and what waits meanwhile is certainly not done when its time is up.
+#[test]
+fn the_bytes_on_their_way_to_the_leader_are_bounded() {
+    let mut cluster = Cluster::new(Options { max_forwarded_bytes: 200, ..Options::default() });
+    let leader = cluster.await_leader();
+    let follower = leader % 3 + 1;
+    let captured = capture(&mut cluster, 0);
+    let value = "v".repeat(150);
+    let requests: Vec<_> = (0..5).map(|n| cluster.put(follower, &format!("key{n}"), &value)).collect();
+    cluster.tick();
+    let forwarded: usize = captured
+        .borrow()
+        .iter()
+        .map(|(_, _, message)| match message {
+            PeerMessage::Forward(forward) => forward.commands.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(forwarded, 2, "one over the bound, not two");
+    let replies: Vec<Reply> =
+        requests.iter().map(|&request| cluster.await_reply(follower, request)).collect();
+    let [first, second, rest @ ..] = &replies[..] else { panic!("five answers") };
+    for reply in [first, second] {
+        assert!(matches!(reply, Reply::Failed(Failure::TimedOut)), "{reply:?}");
+    }
+    for reply in rest {
+        assert!(matches!(reply, Reply::Failed(Failure::TooManyRequests)), "{reply:?}");
+    }
 }
 
 #[test]

@@ -193,12 +193,15 @@ fn a_rotten_checkpoint_is_not_sent_for_ever_but_written_anew() {
 fn a_checkpoint_that_cannot_be_read_for_once_stops_nobody() {
     use tenure_wal::{Fault, FaultKind, Operation};
     for kind in [FaultKind::InputOutput, FaultKind::TooManyFiles] {
-        assert_a_follower_gets_over(|disk| {
-            disk.inject(Fault { operation: Operation::Read, after: 0, kind });
-            let file = disk.open(&newest_segment(disk));
-            assert!(file.is_err(), "the first is for the test");
-            disk.inject(Fault { operation: Operation::Read, after: 0, kind });
-        });
+        // The first read may be of the room that is kept.
+        for after in 0..3 {
+            assert_a_follower_gets_over(|disk| {
+                disk.inject(Fault { operation: Operation::Read, after: 0, kind });
+                let file = disk.open(&newest_segment(disk));
+                assert!(file.is_err(), "the first is for the test");
+                disk.inject(Fault { operation: Operation::Read, after, kind });
+            });
+        }
     }
 }
 

@@ -97,7 +97,8 @@ impl Member {
             Job::Reply { request, reply } => {
                 assert!(self.replies.insert(request, reply).is_none(), "one reply a request");
             }
-            Job::Event(_) => {}
+            Job::Apply(job) => self.replica.on_apply_done(now, job.run()),
+            Job::Event(_) | Job::Discard(_) => {}
         }
         None
     }
@@ -211,7 +212,11 @@ impl Cluster {
             worked |= member.work_at_log(now);
             tenure_raft::invariants::check(member.replica.node());
         }
-        self.members.retain(|_, member| member.failed.is_none());
+        self.members.retain(|number, member| {
+            // Shown with the test that did not expect it.
+            member.failed.iter().for_each(|why| eprintln!("member {number} stops: {why}"));
+            member.failed.is_none()
+        });
         for (from, to, message) in std::mem::take(&mut self.messages) {
             worked = true;
             let is_cut = [from, to].iter().any(|&end| Some(end) == self.cut_off);
@@ -276,7 +281,7 @@ impl Cluster {
         self.write(at, &Command::Compact { revision, physical: false })
     }
 
-    fn write(&mut self, at: u64, command: &Command) -> RequestId {
+    pub(crate) fn write(&mut self, at: u64, command: &Command) -> RequestId {
         let now = self.now;
         self.members.get_mut(&at).unwrap().replica.write(now, command)
     }

@@ -6,4 +6,5 @@ mod forwarding;
 mod full_disks;
 mod harness;
 mod members;
+mod strangers;
 mod three_members;

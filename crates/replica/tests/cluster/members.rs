@@ -219,7 +219,9 @@ fn a_request_that_is_lost_on_the_way_is_made_again() {
         PeerMessage::Raft(_)
         | PeerMessage::Forward(_)
         | PeerMessage::ForwardRefused(_)
-        | PeerMessage::Room { .. } => 1,
+        | PeerMessage::Room { .. }
+        | PeerMessage::ForwardQuestion(_)
+        | PeerMessage::ForwardLacked(_) => 1,
     });
     let gone = follower_of(leader);
     let at = follower_of(gone);

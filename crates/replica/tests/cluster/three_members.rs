@@ -2,6 +2,7 @@
 
 use tenure_raft::{RoleKind, Time};
 use tenure_replica::{Failure, Options, Reply};
+use tenure_store::{Command, PutRequest, RangeRequest, RequestOp, Response, TxnRequest};
 
 use crate::harness::{Cluster, Disks, Member, id};
 
@@ -16,6 +17,33 @@ fn m7_a_write_at_any_member_is_read_at_every_member() {
             assert_eq!(cluster.get(reader, "where"), Some(format!("member {at}")));
         }
     }
+    cluster.assert_equal_states();
+}
+
+/// A megabyte that asks for two hundred million pairs, which no member could hold: those whom nobody has asked make
+/// none, nor does anybody at a restart, and the one that was asked makes them when they are sent.
+#[test]
+fn answers_that_nobody_waits_for_are_not_made() {
+    let mut cluster = Cluster::new(Options::default());
+    let leader = cluster.await_leader();
+    let put = |number| PutRequest { key: format!("{number:04}").into(), ..PutRequest::default() };
+    let puts = (0..2_000).map(|number| RequestOp::Put(put(number))).collect();
+    let filled = cluster.write(leader, &Command::Txn(TxnRequest { success: puts, ..TxnRequest::default() }));
+    assert!(matches!(cluster.await_reply(leader, filled), Reply::Applied { result: Ok(_), .. }));
+    let list = RangeRequest { key: "0".into(), range_end: "9".into(), ..RangeRequest::default() };
+    let mut success = vec![RequestOp::Range(list); 100_000];
+    success.push(RequestOp::Put(put(2_000)));
+    let asked = cluster.write(leader, &Command::Txn(TxnRequest { success, ..TxnRequest::default() }));
+    let Reply::Applied { result: Ok(Response::Txn(response)), .. } = cluster.await_reply(leader, asked)
+    else {
+        panic!("an answer to a transaction")
+    };
+    assert_eq!(response.responses.len(), 100_001);
+    cluster.assert_equal_states();
+    for number in 1..=3 {
+        cluster.restart(number);
+    }
+    cluster.await_leader();
     cluster.assert_equal_states();
 }
 

@@ -1,6 +1,9 @@
 //! Who is let in, and who is told what.
 
+use std::thread::JoinHandle;
+
 use tempfile::TempDir;
+use tenure_replica::peers::PinnedPeers;
 use tenure_store::Member;
 use tenure_wal::RealDisk;
 
@@ -15,12 +18,19 @@ fn member(number: u64) -> NodeId {
 
 /// The gate of member 1 of cluster 7 with the members 2 and 3.
 fn gate(folder: &TempDir) -> Gate {
+    gate_and_keeper(folder).0
+}
+
+fn gate_and_keeper(folder: &TempDir) -> (Gate, JoinHandle<Result<(), String>>) {
     let identity = Identity { cluster_id: 7, member_id: member(1), directory_id: 10, boot: 1 };
     let disk = RealDisk::open(folder.path()).unwrap();
     let pins = PinnedPeers::load(&disk).unwrap();
-    let gate = Gate::new(identity, EntryId::ZERO, vec!["http://own".into()], Roster::default(), disk, pins);
+    let (pins, keeper) = crate::pins::keep(disk, pins);
+    // It ends with the gate.
+    let keeper = std::thread::spawn(move || keeper.run());
+    let gate = Gate::new(identity, EntryId::ZERO, vec!["http://own".into()], Roster::default(), pins);
     gate.update(roster(&[1, 2, 3], &[]));
-    gate
+    (gate, keeper)
 }
 
 fn roster(members: &[u64], removed: &[u64]) -> Roster {
@@ -44,42 +54,45 @@ fn handshake() -> Handshake {
     }
 }
 
-fn refusal(gate: &Gate, handshake: &Handshake) -> HandshakeRefusal {
-    match gate.answer(handshake).unwrap() {
+async fn refusal(gate: &Gate, handshake: &Handshake) -> HandshakeRefusal {
+    match gate.answer(handshake).await.unwrap() {
         HandshakeReply::Refused { reason, .. } => reason,
         HandshakeReply::Accepted { .. } => panic!("{handshake:?} was accepted"),
     }
 }
 
-#[test]
-fn a_member_is_let_in_and_a_stranger_is_told_why_not() {
+#[tokio::test]
+async fn a_member_is_let_in_and_a_stranger_is_told_why_not() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let accepted = HandshakeReply::Accepted { directory_id: 10, standing: OWN_STANDING };
-    assert_eq!(gate.answer(&handshake()).unwrap(), accepted);
+    assert_eq!(gate.answer(&handshake()).await.unwrap(), accepted);
     for (wrong, reason) in [
         (Handshake { protocol_version: 2, ..handshake() }, HandshakeRefusal::ProtocolVersion),
         (Handshake { cluster_id: 8, ..handshake() }, HandshakeRefusal::Cluster),
         (Handshake { to: member(3), ..handshake() }, HandshakeRefusal::Member),
         (Handshake { directory_id: 21, ..handshake() }, HandshakeRefusal::Directory),
     ] {
-        assert_eq!(refusal(&gate, &wrong), reason);
+        assert_eq!(refusal(&gate, &wrong).await, reason);
     }
-    assert_eq!(gate.answer(&handshake()).unwrap(), accepted, "nothing of that was remembered");
+    assert_eq!(gate.answer(&handshake()).await.unwrap(), accepted, "nothing of that was remembered");
 }
 
-#[test]
-fn a_peer_is_known_again_after_a_restart_and_in_both_directions() {
+#[tokio::test]
+async fn a_peer_is_known_again_after_a_restart_and_in_both_directions() {
     let folder = TempDir::new().unwrap();
-    gate(&folder).answer(&handshake()).unwrap();
+    gate(&folder).answer(&handshake()).await.unwrap();
     let gate = gate(&folder);
-    assert!(matches!(gate.meet(member(2), 21, STANDING), Err(MeetError::Changed(_))));
-    assert!(gate.meet(member(2), 20, STANDING).is_ok());
-    assert_eq!(refusal(&gate, &Handshake { directory_id: 21, ..handshake() }), HandshakeRefusal::Directory);
+    assert!(matches!(gate.meet(member(2), 21, STANDING).await, Err(PinError::Changed(_))));
+    assert!(gate.meet(member(2), 20, STANDING).await.is_ok());
+    assert_eq!(
+        refusal(&gate, &Handshake { directory_id: 21, ..handshake() }).await,
+        HandshakeRefusal::Directory
+    );
 }
 
-#[test]
-fn who_is_disowned_by_most_of_the_others_stops() {
+#[tokio::test]
+async fn who_is_disowned_by_most_of_the_others_stops() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let disown = |peer, reason| gate.on_refused(member(peer), reason, "its disk was emptied");
@@ -91,52 +104,55 @@ fn who_is_disowned_by_most_of_the_others_stops() {
 }
 
 /// This member may be behind: whom it does not know can be the one that has what it lacks.
-#[test]
-fn only_who_was_removed_is_turned_away() {
+#[tokio::test]
+async fn only_who_was_removed_is_turned_away() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let stranger = Handshake { from: member(4), directory_id: 40, ..handshake() };
     let accepted = HandshakeReply::Accepted { directory_id: 10, standing: OWN_STANDING };
-    assert_eq!(gate.answer(&stranger).unwrap(), accepted);
+    assert_eq!(gate.answer(&stranger).await.unwrap(), accepted);
     // A stranger is not pinned: anybody could fill the file.
-    assert_eq!(gate.answer(&Handshake { directory_id: 41, ..stranger.clone() }).unwrap(), accepted);
+    assert_eq!(gate.answer(&Handshake { directory_id: 41, ..stranger.clone() }).await.unwrap(), accepted);
     gate.update(roster(&[1, 2, 3, 4], &[]));
-    assert_eq!(gate.answer(&stranger).unwrap(), accepted);
+    assert_eq!(gate.answer(&stranger).await.unwrap(), accepted);
     assert_eq!(
-        refusal(&gate, &Handshake { directory_id: 41, ..stranger.clone() }),
+        refusal(&gate, &Handshake { directory_id: 41, ..stranger.clone() }).await,
         HandshakeRefusal::Directory
     );
     gate.update(roster(&[1, 2, 3], &[4]));
-    assert_eq!(refusal(&gate, &stranger), HandshakeRefusal::Removed);
+    assert_eq!(refusal(&gate, &stranger).await, HandshakeRefusal::Removed);
     assert_eq!(gate.on_refused(member(2), HandshakeRefusal::Removed, "removed"), Some(Stop::Removed));
 }
 
-#[test]
-fn the_pins_of_the_removed_are_dropped() {
+#[tokio::test]
+async fn the_pins_of_the_removed_are_dropped() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("peers");
-    let gate = gate(&folder);
-    gate.answer(&handshake()).unwrap();
+    let (gate, keeper) = gate_and_keeper(&folder);
+    gate.answer(&handshake()).await.unwrap();
     let pinned = std::fs::metadata(&file).unwrap().len();
-    gate.keep().unwrap();
-    assert_eq!(std::fs::metadata(&file).unwrap().len(), pinned);
     gate.update(roster(&[1, 3], &[2]));
-    gate.keep().unwrap();
-    assert!(std::fs::metadata(&file).unwrap().len() < pinned);
+    // What is pinned next is written down behind it.
+    gate.answer(&Handshake { from: member(3), directory_id: 30, ..handshake() }).await.unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), pinned);
+    drop(gate);
+    keeper.join().unwrap().unwrap();
+    let pins = PinnedPeers::load(&RealDisk::open(folder.path()).unwrap()).unwrap();
+    assert_eq!([2, 3].map(|number| pins.is_pinned(member(number))), [false, true]);
 }
 
-#[test]
-fn the_directory_in_the_log_counts_like_a_pin() {
+#[tokio::test]
+async fn the_directory_in_the_log_counts_like_a_pin() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     let mut roster = roster(&[1, 2, 3], &[]);
     roster.members.get_mut(&member(2)).unwrap().directory_id = Some(22);
     gate.update(roster);
-    assert_eq!(refusal(&gate, &handshake()), HandshakeRefusal::Directory);
+    assert_eq!(refusal(&gate, &handshake()).await, HandshakeRefusal::Directory);
 }
 
-#[test]
-fn peers_are_told_where_this_member_is_reached() {
+#[tokio::test]
+async fn peers_are_told_where_this_member_is_reached() {
     let folder = TempDir::new().unwrap();
     let gate = gate(&folder);
     assert_eq!(gate.handshake(member(2), Lane::Bulk).peer_urls, ["http://own"]);
@@ -146,23 +162,37 @@ fn peers_are_told_where_this_member_is_reached() {
     assert_eq!(gate.handshake(member(2), Lane::Bulk).peer_urls, ["http://moved"]);
 }
 
-#[test]
-fn a_directory_that_was_put_back_to_an_older_copy_is_turned_away_and_its_member_stops() {
+#[tokio::test]
+async fn a_directory_that_was_put_back_to_an_older_copy_is_turned_away_and_its_member_stops() {
     use tenure_raft::{Index, Term};
     let folder = TempDir::new().unwrap();
     let at = |term, index| EntryId { term: Term(term), index: Index(index) };
-    let first = gate(&folder);
-    first.answer(&handshake()).unwrap();
+    let (first, keeper) = gate_and_keeper(&folder);
+    first.answer(&handshake()).await.unwrap();
     first.note(vec![(member(2), at(3, 70))]);
-    first.keep().unwrap();
     drop(first);
+    keeper.join().unwrap().unwrap();
     // It is known again after a restart of the member that has seen it.
     let gate = gate(&folder);
     let comes = |boot, began| Handshake { standing: Standing { boot, began }, ..handshake() };
     for older in [comes(1, at(3, 70)), comes(3, at(3, 69)), comes(3, at(2, 100))] {
-        assert_eq!(refusal(&gate, &older), HandshakeRefusal::PutBack);
+        assert_eq!(refusal(&gate, &older).await, HandshakeRefusal::PutBack);
     }
-    assert!(matches!(gate.answer(&comes(3, at(3, 70))).unwrap(), HandshakeReply::Accepted { .. }));
+    assert!(matches!(gate.answer(&comes(3, at(3, 70))).await.unwrap(), HandshakeReply::Accepted { .. }));
     let stop = gate.on_refused(member(3), HandshakeRefusal::PutBack, "put back").expect("one is enough");
     assert!(matches!(stop, Stop::Failed(why) if why.contains("put back")));
+}
+
+#[tokio::test]
+async fn a_start_that_was_met_is_remembered() {
+    let folder = TempDir::new().unwrap();
+    let (first, keeper) = gate_and_keeper(&folder);
+    let comes = |boot| Handshake { standing: Standing { boot, ..STANDING }, ..handshake() };
+    first.answer(&comes(2)).await.unwrap();
+    first.answer(&comes(5)).await.unwrap();
+    drop(first);
+    keeper.join().unwrap().unwrap();
+    let gate = gate(&folder);
+    assert_eq!(refusal(&gate, &comes(4)).await, HandshakeRefusal::PutBack);
+    assert!(matches!(gate.answer(&comes(5)).await.unwrap(), HandshakeReply::Accepted { .. }));
 }

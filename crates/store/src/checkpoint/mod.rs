@@ -9,15 +9,20 @@
 //! and again. Within a part, records stand in the order of their revisions: first what the compaction has left of
 //! the time before it, then the history. Which parts are put together, and which are written anew, is the caller's
 //! choice; whatever the cut, the reader makes the same state of them.
+//!
+//! What a writer makes is worth something only if a reader takes it: a [`Verifier`] says so of a part while that is
+//! written.
 
 mod block;
 pub(crate) mod part;
 mod reader;
 mod restoring;
+mod verifier;
 mod writer;
 
 pub use block::MAX_PAYLOAD_BYTES;
 pub use reader::{CheckpointError, Reader};
+pub use verifier::Verifier;
 pub use writer::Writer;
 
 /// The first bytes of a part.

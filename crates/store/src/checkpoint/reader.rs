@@ -128,25 +128,11 @@ impl Reader {
     }
 
     fn on_header(&mut self, payload: &[u8]) -> Result<(), CheckpointError> {
-        let Some(rest) = payload.strip_prefix(MAGIC) else {
-            return Err(CheckpointError::Invalid { why: "it does not begin like a checkpoint" });
-        };
-        let mut reader = WireReader::copying(rest);
-        match reader.byte("format version")? {
-            FORMAT_VERSION => {}
-            other => return Err(CheckpointError::UnknownVersion(other)),
-        }
-        let (since, applied_index) = (reader.signed()?, reader.varint()?);
-        let (revision, compact_revision) = (reader.signed()?, reader.signed()?);
-        reader.finish()?;
-        let is_possible = (1..=MAX_COUNT).contains(&revision) && (-1..=revision).contains(&compact_revision);
-        require(is_possible, "its revisions are impossible")?;
-        require(applied_index <= MAX_COUNT as u64, "its index is impossible")?;
-        let counters = Counters { since, revision, compact_revision, applied_index };
+        let counters = parse_header(payload)?;
         if let Some(restoring) = &mut self.restoring {
             return restoring.next_part(counters);
         }
-        require(since == 0, "its first part is missing")?;
+        require(counters.since == 0, "its first part is missing")?;
         self.restoring = Some(Restoring::first_part(counters));
         Ok(())
     }
@@ -174,11 +160,7 @@ impl Reader {
     fn on_footer(&mut self, payload: &[u8]) -> Result<(), CheckpointError> {
         require(self.items.is_empty(), "an item is cut off")?;
         let restoring = self.restoring.as_ref().expect("a header is the first block");
-        let mut reader = WireReader::copying(payload);
-        let (record_count, member_count) = (reader.varint()?, reader.varint()?);
-        let state_hash = StateHash(u64::from_le_bytes(reader.array("state hash")?));
-        let part_crc = u32::from_le_bytes(reader.array("checksum")?);
-        reader.finish()?;
+        let Sums { record_count, member_count, state_hash, part_crc } = parse_footer(payload)?;
         require(record_count == restoring.record_count, "records are missing")?;
         require(member_count == restoring.member_count, "members are missing")?;
         require(part_crc == self.part_crc, "blocks are not those that were written")?;
@@ -186,13 +168,51 @@ impl Reader {
     }
 }
 
-enum Item {
+/// Reads a header's payload.
+pub(super) fn parse_header(payload: &[u8]) -> Result<Counters, CheckpointError> {
+    let Some(rest) = payload.strip_prefix(MAGIC) else {
+        return Err(CheckpointError::Invalid { why: "it does not begin like a checkpoint" });
+    };
+    let mut reader = WireReader::copying(rest);
+    match reader.byte("format version")? {
+        FORMAT_VERSION => {}
+        other => return Err(CheckpointError::UnknownVersion(other)),
+    }
+    let (since, applied_index) = (reader.signed()?, reader.varint()?);
+    let (revision, compact_revision) = (reader.signed()?, reader.signed()?);
+    reader.finish()?;
+    let is_possible = (1..=MAX_COUNT).contains(&revision) && (-1..=revision).contains(&compact_revision);
+    require(is_possible, "its revisions are impossible")?;
+    require(applied_index <= MAX_COUNT as u64, "its index is impossible")?;
+    Ok(Counters { since, revision, compact_revision, applied_index })
+}
+
+/// What a footer says.
+pub(super) struct Sums {
+    pub(super) record_count: u64,
+    pub(super) member_count: u64,
+    pub(super) state_hash: StateHash,
+    pub(super) part_crc: u32,
+}
+
+/// Reads a footer's payload.
+pub(super) fn parse_footer(payload: &[u8]) -> Result<Sums, CheckpointError> {
+    let mut reader = WireReader::copying(payload);
+    let (record_count, member_count) = (reader.varint()?, reader.varint()?);
+    let state_hash = StateHash(u64::from_le_bytes(reader.array("state hash")?));
+    let part_crc = u32::from_le_bytes(reader.array("checksum")?);
+    reader.finish()?;
+    Ok(Sums { record_count, member_count, state_hash, part_crc })
+}
+
+pub(super) enum Item {
     Member(Member),
     RemovedMember(u64),
     Record { revision: Revision, key: Bytes, change: Change },
 }
 
-fn take_item(reader: &mut WireReader<'_>) -> Result<Item, DecodeError> {
+/// Reads one item of a body.
+pub(super) fn take_item(reader: &mut WireReader<'_>) -> Result<Item, DecodeError> {
     match reader.byte("item")? {
         ITEM_MEMBER => take_member(reader).map(Item::Member),
         ITEM_REMOVED_MEMBER => reader.varint().map(Item::RemovedMember),

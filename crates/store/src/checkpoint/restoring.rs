@@ -10,10 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::reader::{CheckpointError, MAX_COUNT, require};
-use crate::Member;
 use crate::members::MAX_REMOVED_MEMBERS;
 use crate::record::{Change, Record, Revision};
 use crate::state::State;
+use crate::{KeyValue, Member};
 
 /// What a header says.
 #[derive(Clone, Copy)]
@@ -40,8 +40,7 @@ impl Restoring {
         Self {
             state: State::restoring(revision, compact_revision, applied_index),
             since,
-            // The first revision that is ever written is 2: 1 is the empty store.
-            last_revision: Revision { main: 1, sub: u32::MAX },
+            last_revision: Place::before_first(0),
             record_count: 0,
             member_count: 0,
         }
@@ -55,7 +54,7 @@ impl Restoring {
         require(goes_on, "a part goes back behind the one before it")?;
         self.state.restore_next(revision, compact_revision, applied_index);
         self.since = since;
-        self.last_revision = Revision { main: since, sub: u32::MAX };
+        self.last_revision = Place::before_first(since);
         (self.record_count, self.member_count) = (0, 0);
         Ok(())
     }
@@ -86,11 +85,14 @@ impl Restoring {
         key: Bytes,
         change: Change,
     ) -> Result<(), CheckpointError> {
-        require(self.last_revision < revision, "records are out of order")?;
-        require(revision.sub < u32::MAX, "a revision has more changes than can be counted")?;
-        require(revision.main <= self.state.revision(), "a record lies above the latest revision")?;
-        require(!key.is_empty(), "a key is empty")?;
-        self.check_change(revision, &key, &change)?;
+        let place = Place {
+            since: self.since,
+            revision: self.state.revision(),
+            compact_revision: self.state.compact_revision(),
+            last_revision: self.last_revision,
+        };
+        let old = self.state.latest(&key).and_then(|record| record.key_value());
+        place.check(revision, &key, &change, old.as_ref())?;
         self.put_in_place(revision, key, change);
         self.last_revision = revision;
         self.record_count += 1;
@@ -110,13 +112,51 @@ impl Restoring {
             self.state.append(Record::new(revision, key, change, previous));
         }
     }
+}
+
+/// Where a record comes in a part: what the reader asks of it, and so the writer too.
+pub(super) struct Place {
+    /// The revision that the part before ends with; 0 in the first.
+    pub(super) since: i64,
+    /// Of the state.
+    pub(super) revision: i64,
+    pub(super) compact_revision: i64,
+    /// Of the record before it.
+    pub(super) last_revision: Revision,
+}
+
+impl Place {
+    /// The record before the first of a part above `since`. The first revision that is ever written is 2: 1 is the
+    /// empty store.
+    pub(super) fn before_first(since: i64) -> Revision {
+        Revision { main: since.max(1), sub: u32::MAX }
+    }
+
+    /// Whether a record can stand here; `old` is what the key was before.
+    pub(super) fn check(
+        &self,
+        revision: Revision,
+        key: &[u8],
+        change: &Change,
+        old: Option<&KeyValue>,
+    ) -> Result<(), CheckpointError> {
+        require(self.last_revision < revision, "records are out of order")?;
+        require(revision.sub < u32::MAX, "a revision has more changes than can be counted")?;
+        require(revision.main <= self.revision, "a record lies above the latest revision")?;
+        require(!key.is_empty(), "a key is empty")?;
+        self.check_change(revision, change, old)
+    }
 
     /// Whether the change can follow the key's last one. Up to the compact revision that one is forgotten: it may
     /// stand in an earlier part, but not in the same one.
-    fn check_change(&self, revision: Revision, key: &[u8], change: &Change) -> Result<(), CheckpointError> {
-        let compact_revision = self.state.compact_revision();
-        let old = self.state.latest(key).and_then(|record| record.key_value());
-        if let Some(old) = &old
+    fn check_change(
+        &self,
+        revision: Revision,
+        change: &Change,
+        old: Option<&KeyValue>,
+    ) -> Result<(), CheckpointError> {
+        let compact_revision = self.compact_revision;
+        if let Some(old) = old
             && revision.main <= compact_revision
         {
             // Only within the compact revision itself may a key have two.

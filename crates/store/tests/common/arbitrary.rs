@@ -137,3 +137,25 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(id, peer_urls)| Command::SetPeerUrls { id, peer_urls }),
     ]
 }
+
+/// A command as a member with a bug could make it: a key is empty, or is changed twice in a transaction.
+pub(crate) fn spoiled_command() -> impl Strategy<Value = Command> {
+    (command(), any::<bool>()).prop_map(|(command, doubles)| match command {
+        Command::Put(put) => Command::Put(PutRequest { key: Bytes::new(), ..put }),
+        Command::DeleteRange(delete) => {
+            Command::DeleteRange(DeleteRangeRequest { key: Bytes::new(), ..delete })
+        }
+        Command::Txn(mut txn) if doubles => {
+            txn.success.extend(txn.success.clone());
+            txn.failure.extend(txn.failure.clone());
+            Command::Txn(txn)
+        }
+        Command::Txn(mut txn) => {
+            let put = PutRequest { value: Bytes::from_static(b"v"), ..PutRequest::default() };
+            txn.success.push(RequestOp::Put(put.clone()));
+            txn.failure.push(RequestOp::Put(put));
+            Command::Txn(txn)
+        }
+        Command::Compact { .. } | Command::PublishMember(_) | Command::SetPeerUrls { .. } => command,
+    })
+}

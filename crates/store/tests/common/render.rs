@@ -84,6 +84,7 @@ pub(crate) fn txn(response: &TxnResponse) -> String {
 fn op(response: &ResponseOp) -> String {
     match response {
         ResponseOp::Range(response) => range(response),
+        ResponseOp::Later(later) => range(&later.select().into_response()),
         ResponseOp::Put(response) => put(response),
         ResponseOp::DeleteRange(response) => delete_range(response),
         ResponseOp::Txn(response) => txn(response),

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tenure_api::peer::{
-    Frame, FrameDecoder, Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION, decode_frame,
-    encode_handshake,
+    Frame, FrameDecoder, Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION, Standing,
+    decode_frame, encode_handshake,
 };
 use tenure_raft::NodeId;
-use tenure_replica::peers::Standing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
