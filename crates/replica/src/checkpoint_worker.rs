@@ -49,7 +49,7 @@ pub enum CheckpointFault {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// What was being written could not be read back: a bug, or memory that failed. Nothing of it counts.
     #[error(

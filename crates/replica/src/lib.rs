@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+mod beginning;
 mod checkpoint_files;
 mod checkpoint_worker;
 mod checkpointing;
@@ -40,6 +41,7 @@ mod sending;
 mod small_files;
 
 pub use apply::{ApplyDone, ApplyJob};
+pub use beginning::Beginning;
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
 pub use identity::{Identity, IdentityError};

@@ -6,7 +6,6 @@
 #![warn(missing_docs)]
 
 mod bench;
-mod causes;
 mod cli;
 mod client;
 mod dev;

@@ -49,7 +49,7 @@ pub(crate) fn main(arguments: &DevArguments) -> ExitCode {
     match runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {}", crate::causes::with_causes(&error));
+            eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
