@@ -50,10 +50,10 @@ pub use lane::{Lane, LaneBounds};
 pub use log_worker::{Begun, LogWorker};
 pub use member_changes::{ChangeAnswer, ChangeRefusal, MemberChange};
 pub use message::{
-    ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, MembersChanged,
-    PeerMessage,
+    Acknowledged, ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused,
+    MembersChanged, PeerMessage,
 };
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
-pub use replica::{Replica, ReplicaStatus};
+pub use replica::{Loss, Replica, ReplicaStatus};
 pub use small_files::{clear_leftovers, keep_room};

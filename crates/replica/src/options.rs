@@ -45,6 +45,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// How often a member looks whether a disk that was short of room still is, and says so to the others.
     pub room_retry_us: u64,
+    /// How often a leader tells all members what each of them has of the log.
+    pub acknowledged_us: u64,
     /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
     pub catch_up_entries: u64,
 }
@@ -79,6 +81,7 @@ impl Default for Options {
             max_checkpoint_delay: 8,
             reserve_bytes: 16 << 20,
             room_retry_us: 1_000_000,
+            acknowledged_us: 1_000_000,
             catch_up_entries: 5_000,
         }
     }

@@ -6,10 +6,11 @@
 //! member id with another directory is turned away. docs/adr/0007-wiped-disk.md says what window is left.
 //!
 //! A directory that was put back to an older copy has the right id. It tells by what the member had: a start has a
-//! number, and begins with a term and a log that reach as far as what the member acknowledged before. Whoever knows more
-//! turns it away as well (docs/adr/0016-an-older-copy.md). That is noted now and then, and on no write's way.
+//! number that no other start has, and begins with a term and a log that reach as far as what the member acknowledged
+//! before. Whoever knows more turns it away as well (docs/adr/0016-an-older-copy.md). That is noted now and then, and on
+//! no write's way.
 //!
-//! The file `peers` holds "TENUREPE", the format's version (4 bytes, little endian), the pins, 40 bytes each, and a
+//! The file `peers` holds "TENUREPE", the format's version (4 bytes, little endian), the pins, 48 bytes each, and a
 //! CRC32C. See docs/data-directory.md.
 
 use std::collections::BTreeMap;
@@ -25,7 +26,9 @@ const TEMPORARY_FILE: &str = "peers.new";
 const MAGIC: &[u8; 8] = b"TENUREPE";
 const FORMAT_VERSION: u32 = 2;
 const HEAD_BYTES: usize = 12;
-const PIN_BYTES: usize = 40;
+const PIN_BYTES: usize = 48;
+/// Of version 1.
+const FIRST_PIN_BYTES: usize = 16;
 /// More members than any cluster has.
 const MAX_PINS: usize = 1024;
 
@@ -34,6 +37,9 @@ const MAX_PINS: usize = 1024;
 pub struct Standing {
     /// The number of the start. Zero is none: the member does not say.
     pub boot: u64,
+    /// Drawn at random for this start, and written down nowhere in the directory: two starts of the same number are two
+    /// copies of it.
+    pub start_id: u64,
     /// The term, and the last index, that it began with.
     pub began: EntryId,
 }
@@ -67,6 +73,18 @@ pub enum NotTheSame {
         /// The one it comes with now.
         found: u64,
     },
+    /// Another start of the same number.
+    #[error(
+        "member {member:x} was met in its start number {boot} and comes with another start of that number: its data \
+         directory was put back to an older copy, or there are two of it, so it may not hold what it acknowledged. Remove \
+         it from the cluster and add it again"
+    )]
+    Twice {
+        /// The member.
+        member: u64,
+        /// The number of both starts.
+        boot: u64,
+    },
     /// Less than it had.
     #[error(
         "member {member:x} had acknowledged index {} in term {} and began its start number {boot} with index {} in term \
@@ -91,6 +109,7 @@ struct Pin {
     directory_id: u64,
     /// The latest start that it was met in.
     boot: u64,
+    start_id: u64,
     /// The latest term in which it is known to have acknowledged anything, and the index up to which it did.
     acknowledged: EntryId,
 }
@@ -112,7 +131,7 @@ impl PinnedPeers {
         let file = disk.open(FILE)?;
         let len = file.len_bytes()? as usize;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file of pinned peers is damaged");
-        if len < HEAD_BYTES + 4 || len > HEAD_BYTES + MAX_PINS * PIN_BYTES + 4 {
+        if len < 4 || len > HEAD_BYTES + MAX_PINS * PIN_BYTES + 4 {
             return Err(damaged());
         }
         let mut bytes = vec![0; len];
@@ -123,12 +142,7 @@ impl PinnedPeers {
         if crc32c::crc32c(body).to_le_bytes() != checksum {
             return Err(damaged());
         }
-        let (head, pins) = body.split_at(HEAD_BYTES);
-        let is_known = &head[..8] == MAGIC && head[8..] == FORMAT_VERSION.to_le_bytes();
-        if !is_known || !pins.len().is_multiple_of(PIN_BYTES) {
-            return Err(damaged());
-        }
-        let pins = pins.chunks_exact(PIN_BYTES).map(decode).collect::<Option<_>>().ok_or_else(damaged)?;
+        let pins = decode_all(body).ok_or_else(damaged)?;
         Ok(PinnedPeers { pins, is_dirty: false })
     }
 
@@ -137,7 +151,7 @@ impl PinnedPeers {
     pub fn check(&self, member: NodeId, directory_id: u64, standing: Standing) -> Result<(), NotTheSame> {
         let Some(pin) = self.pins.get(&member) else { return Ok(()) };
         let member = member.as_u64();
-        let Standing { boot, began } = standing;
+        let Standing { boot, start_id, began } = standing;
         if pin.directory_id != directory_id {
             return Err(NotTheSame::Directory { member, pinned: pin.directory_id, found: directory_id });
         }
@@ -146,6 +160,9 @@ impl PinnedPeers {
         }
         if boot < pin.boot {
             return Err(NotTheSame::Start { member, met: pin.boot, found: boot });
+        }
+        if boot == pin.boot && start_id != pin.start_id {
+            return Err(NotTheSame::Twice { member, boot });
         }
         // In a later term an entry that was acknowledged may have been cut off, rightly.
         let had = pin.acknowledged;
@@ -185,15 +202,18 @@ impl PinnedPeers {
         standing: Standing,
     ) -> io::Result<()> {
         if let Some(pin) = self.pins.get_mut(&member).filter(|pin| pin.directory_id == directory_id) {
-            self.is_dirty |= standing.boot > pin.boot;
-            pin.boot = pin.boot.max(standing.boot);
+            if standing.boot > pin.boot {
+                (pin.boot, pin.start_id) = (standing.boot, standing.start_id);
+                self.is_dirty = true;
+            }
             return Ok(());
         }
         if self.pins.len() >= MAX_PINS {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "more peers than a cluster can have"));
         }
         let mut pins = self.pins.clone();
-        pins.insert(member, Pin { directory_id, boot: standing.boot, acknowledged: EntryId::ZERO });
+        let Standing { boot, start_id, .. } = standing;
+        pins.insert(member, Pin { directory_id, boot, start_id, acknowledged: EntryId::ZERO });
         self.replace(disk, pins)
     }
 
@@ -216,8 +236,8 @@ impl PinnedPeers {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         for (member, pin) in &pins {
-            let Pin { directory_id, boot, acknowledged: EntryId { term, index } } = *pin;
-            for word in [member.as_u64(), directory_id, boot, term.0, index.0] {
+            let Pin { directory_id, boot, start_id, acknowledged: EntryId { term, index } } = *pin;
+            for word in [member.as_u64(), directory_id, boot, start_id, term.0, index.0] {
                 bytes.extend_from_slice(&word.to_le_bytes());
             }
         }
@@ -229,10 +249,29 @@ impl PinnedPeers {
     }
 }
 
+fn decode_all(body: &[u8]) -> Option<BTreeMap<NodeId, Pin>> {
+    let Some(rest) = body.strip_prefix(MAGIC) else {
+        // Version 1 had no head, and nothing but the two ids.
+        let pins = body.chunks_exact(FIRST_PIN_BYTES);
+        let is_whole = pins.remainder().is_empty();
+        return pins.map(decode_first).collect::<Option<_>>().filter(|_| is_whole);
+    };
+    let pins = rest.strip_prefix(&FORMAT_VERSION.to_le_bytes())?.chunks_exact(PIN_BYTES);
+    let is_whole = pins.remainder().is_empty();
+    pins.map(decode).collect::<Option<_>>().filter(|_| is_whole)
+}
+
+fn decode_first(bytes: &[u8]) -> Option<(NodeId, Pin)> {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let pin = Pin { directory_id: word(8), boot: 0, start_id: 0, acknowledged: EntryId::ZERO };
+    Some((NodeId::new(word(0))?, pin))
+}
+
 fn decode(bytes: &[u8]) -> Option<(NodeId, Pin)> {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let acknowledged = EntryId { term: Term(word(24)), index: Index(word(32)) };
-    Some((NodeId::new(word(0))?, Pin { directory_id: word(8), boot: word(16), acknowledged }))
+    let acknowledged = EntryId { term: Term(word(32)), index: Index(word(40)) };
+    let pin = Pin { directory_id: word(8), boot: word(16), start_id: word(24), acknowledged };
+    Some((NodeId::new(word(0))?, pin))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod acknowledged;
 mod applying;
 mod checkpoints;
 mod members;
@@ -19,6 +20,8 @@ use tenure_raft::{
 };
 use tenure_store::{Command, Store};
 
+use self::acknowledged::Acknowledgements;
+pub use self::acknowledged::Loss;
 use self::checkpoints::Loads;
 use self::members::Publication;
 
@@ -49,6 +52,7 @@ pub struct Replica {
     loads: Loads,
     install: Option<Install>,
     room: Room,
+    acknowledgements: Acknowledgements,
     /// A worker executes entries on a fork of the state.
     is_applying: bool,
     /// What the fork is to forget, too.
@@ -126,6 +130,7 @@ impl Replica {
             loads: Loads::default(),
             install: None,
             room: Room::default(),
+            acknowledgements: Acknowledgements::default(),
             is_applying: false,
             buried_through: 0,
             publication: Publication::default(),
@@ -210,6 +215,7 @@ impl Replica {
             PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
             PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
             PeerMessage::Room { is_short } => self.room.on_told(self.now, from, is_short, &self.options),
+            PeerMessage::Acknowledged(acknowledged) => self.on_acknowledged(from, acknowledged),
         }
     }
 
@@ -254,7 +260,8 @@ impl Replica {
             | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
             | PeerMessage::MembersChanged(_)
-            | PeerMessage::Room { .. } => {}
+            | PeerMessage::Room { .. }
+            | PeerMessage::Acknowledged(_) => {}
         }
     }
 
@@ -303,6 +310,7 @@ impl Replica {
             self.reads.next_deadline(read_retry_us),
             self.member_changes.next_deadline(self.node.leader_id().is_some(), forward_repeat_us),
             self.room.next_deadline(&self.options),
+            self.next_telling(),
         ];
         deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }
@@ -406,15 +414,6 @@ impl Replica {
         &self.store
     }
 
-    /// Up to where each of the others has acknowledged the log in the term that this member leads; nothing if it does
-    /// not.
-    pub fn acknowledged(&self) -> Vec<(NodeId, EntryId)> {
-        let term = self.node.current_term();
-        // Who has not acknowledged anything yet need not have heard of the term.
-        let acknowledged = self.node.match_indexes().filter(|(_, index)| index.0 > 0);
-        acknowledged.map(|(id, index)| (id, EntryId { term, index })).collect()
-    }
-
     /// The term that it is in, and up to where its log is durable.
     pub fn durable(&self) -> EntryId {
         let status = self.node.status();
@@ -479,6 +478,7 @@ impl Replica {
         }
         self.answer_done_changes();
         self.look_after_room();
+        self.tell_acknowledged();
         self.checkpoint_if_due();
         self.give_log_work();
     }

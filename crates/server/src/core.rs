@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{NodeId, Time};
+use tenure_raft::{Event, NodeId, Time};
 use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
 use tenure_store::{Garbage, Member};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -97,6 +97,9 @@ pub(crate) async fn run(
     let mut turn = Turn::default();
     loop {
         core.do_jobs();
+        if let Some(loss) = core.replica.loss() {
+            return Err(Stop::Failed(loss.to_string()));
+        }
         let deadline = core.replica.next_deadline();
         core.await_turn(deadline, &mut turn).await;
         let now = core.surroundings.clock.now();
@@ -234,6 +237,9 @@ impl Core {
                     }
                 }
                 Job::Event(event) => {
+                    if let Event::BecameLeader { .. } = event {
+                        self.surroundings.gate.look();
+                    }
                     crate::events::log(self.replica.node().id(), &event);
                     self.surroundings.metrics.on_event(&event);
                 }

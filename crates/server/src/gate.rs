@@ -41,16 +41,15 @@ struct Known {
 }
 
 impl Gate {
-    /// A gate for the peers of the member of `identity`, which `began` with this term and last index.
+    /// A gate for the peers of the member of `identity`, which says this of its start.
     pub(crate) fn new(
         identity: Identity,
-        began: EntryId,
+        standing: Standing,
         own_peer_urls: Vec<String>,
         roster: Roster,
         pins: Pins,
     ) -> Gate {
         let known = Mutex::new(Known { roster, disowned_by: BTreeSet::new() });
-        let standing = Standing { boot: identity.boot, began };
         Gate { identity, standing, own_peer_urls, known, pins, removed: watch::Sender::default() }
     }
 
@@ -72,6 +71,11 @@ impl Gate {
     /// Notes up to where others have acknowledged the log. Waits for nothing.
     pub(crate) fn note(&self, acknowledged: Vec<(NodeId, EntryId)>) {
         self.pins.note(acknowledged);
+    }
+
+    /// Has it looked at once whether the data directory is still ours.
+    pub(crate) fn look(&self) {
+        self.pins.look();
     }
 
     /// Whether somebody is a member, as far as is known here.
@@ -145,7 +149,9 @@ impl Gate {
             Err(PinError::Changed(changed)) => {
                 let reason = match changed {
                     NotTheSame::Directory { .. } => HandshakeRefusal::Directory,
-                    NotTheSame::Start { .. } | NotTheSame::Log { .. } => HandshakeRefusal::PutBack,
+                    NotTheSame::Start { .. } | NotTheSame::Twice { .. } | NotTheSame::Log { .. } => {
+                        HandshakeRefusal::PutBack
+                    }
                 };
                 refuse(reason, changed.to_string())
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tenure_raft::Configuration;
 use tenure_replica::first_configuration;
 use tenure_replica::identity::{self, Identity, IdentityError};
-use tenure_replica::peers::PinnedPeers;
+use tenure_replica::peers::{PinnedPeers, Standing};
 use tenure_replica::{
     Beginning, CheckpointWorker, Options, RecoveryError, Start, Started, clear_leftovers, keep_room,
     prepare_log,
@@ -98,10 +98,14 @@ pub(crate) fn open(config: &Config, origin: &Origin, clock: Clock) -> Result<Ope
         Ok(tenure_replica::start(start.clone(), log_disk, checkpoint_disk, clock.now())?)
     })?;
     let roster = Roster::of(&started.replica, &first_members);
-    let began = started.replica.durable();
+    let standing = Standing {
+        boot: identity.boot,
+        start_id: random("cannot draw a number for this start")?,
+        began: started.replica.durable(),
+    };
     let member_disk_id = identity.directory_id;
-    let (known_pins, pins) = pins::keep(member_disk, pins);
-    let gate = Arc::new(Gate::new(identity, began, own_peer_urls.clone(), roster, known_pins));
+    let (known_pins, pins) = pins::keep(member_disk, identity, pins);
+    let gate = Arc::new(Gate::new(identity, standing, own_peer_urls.clone(), roster, known_pins));
     if let Some(torn) = &started.torn_tail {
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }

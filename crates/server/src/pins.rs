@@ -1,15 +1,23 @@
 //! The pins of the peers, kept by a thread of their own: nobody who only wants to know one waits for a disk that is busy
 //! with another, and what is noted of them waits for nothing.
+//!
+//! The same thread looks whether the data directory is still ours. Locks keep a second process out, but not one that comes
+//! by way of another file system, whose locks are its own (a FUSE mount of the same folder): two would write to one log.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tenure_raft::{EntryId, NodeId};
+use tenure_replica::identity::{self, Identity};
 use tenure_replica::peers::{NotTheSame, PinnedPeers, Standing};
-use tenure_wal::{RealDisk, lacks_room};
+use tenure_wal::{Disk, RealDisk, lacks_room};
 use tokio::sync::oneshot;
+
+/// How often it is looked whether the directory is still ours.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is pinned, durably, and the way to the thread that pins more.
 pub(crate) struct Pins {
@@ -56,21 +64,24 @@ enum Job {
     Forget {
         members: BTreeSet<NodeId>,
     },
+    Look,
 }
 
 /// The thread's part: the file, and what is to be done with it.
 pub(crate) struct PinKeeper {
     disk: RealDisk,
+    identity: Identity,
     pins: PinnedPeers,
     known: Arc<Mutex<PinnedPeers>>,
     jobs: Receiver<Job>,
 }
 
-/// The pins that were loaded from `disk`, and who keeps them there; until that runs, nobody new is pinned.
-pub(crate) fn keep(disk: RealDisk, pins: PinnedPeers) -> (Pins, PinKeeper) {
+/// The pins that were loaded from `disk`, which is that of `identity`, and who keeps them there; until that runs, nobody
+/// new is pinned.
+pub(crate) fn keep(disk: RealDisk, identity: Identity, pins: PinnedPeers) -> (Pins, PinKeeper) {
     let (sender, jobs) = channel();
     let known = Arc::new(Mutex::new(pins.clone()));
-    (Pins { known: known.clone(), jobs: sender }, PinKeeper { disk, pins, known, jobs })
+    (Pins { known: known.clone(), jobs: sender }, PinKeeper { disk, identity, pins, known, jobs })
 }
 
 fn lock(known: &Mutex<PinnedPeers>) -> MutexGuard<'_, PinnedPeers> {
@@ -122,6 +133,12 @@ impl Pins {
         }
     }
 
+    /// Has it looked at once whether the directory is still ours.
+    pub(crate) fn look(&self) {
+        // If the thread has ended, the member is about to stop.
+        let _ = self.jobs.send(Job::Look);
+    }
+
     /// Has the pins of members that are gone dropped, soon.
     pub(crate) fn forget(&self, members: &BTreeSet<NodeId>) {
         let known = lock(&self.known);
@@ -137,7 +154,12 @@ impl Pins {
 impl PinKeeper {
     /// Does what it is asked for, until nobody can ask any more. An error is final.
     pub(crate) fn run(mut self) -> Result<(), String> {
-        while let Ok(job) = self.jobs.recv() {
+        loop {
+            let job = match self.jobs.recv_timeout(LOOK_INTERVAL) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => Job::Look,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
             match job {
                 Job::Pin { peer, directory_id, standing, reply } => {
                     let result = self.pin(peer, directory_id, standing);
@@ -164,13 +186,28 @@ impl PinKeeper {
                     acknowledged.into_iter().for_each(|(member, id)| self.pins.note(member, id));
                     written(self.pins.save(&self.disk))?;
                 }
+                Job::Look => self.check_directory()?,
                 Job::Forget { members } => {
                     written(self.pins.forget(&self.disk, |member| members.contains(&member)))?;
                 }
             }
             lock(&self.known).clone_from(&self.pins);
         }
-        Ok(())
+    }
+
+    /// Each start writes its number into the directory before anything else: whoever finds a later one is not alone.
+    fn check_directory(&self) -> Result<(), String> {
+        match identity::read(&self.disk) {
+            Ok(found) if found != self.identity => Err(format!(
+                "another process has been started on {} (start number {}, this is number {}): two must never write to \
+                 one log, so this one stops",
+                self.disk.path_of("").display(),
+                found.boot,
+                self.identity.boot
+            )),
+            // What cannot be read for once is no other process.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn pin(&mut self, peer: NodeId, directory_id: u64, standing: Standing) -> Result<(), PinError> {
@@ -190,5 +227,31 @@ fn written(result: io::Result<()>) -> Result<(), String> {
             Err(format!("what is known of the peers cannot be written down: {error}"))
         }
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn who_finds_a_later_start_in_its_directory_stops() {
+        let folder = TempDir::new().expect("a folder");
+        let member = NodeId::new(1).expect("not zero");
+        let disk = RealDisk::open(folder.path()).expect("a folder");
+        let first = identity::claim(&disk, 7, member, 10).expect("it is new");
+        let second = identity::claim(&disk, 7, member, 10).expect("it is the same member's");
+        let (pins, keeper) = keep(disk, second, PinnedPeers::default());
+        pins.look();
+        drop(pins);
+        assert_eq!(keeper.run(), Ok(()), "it is alone");
+        let disk = RealDisk::open(folder.path()).expect("it is free");
+        // By way of another mount, say, the folder is not seen to be in use.
+        let (pins, keeper) = keep(disk, first, PinnedPeers::default());
+        pins.look();
+        let why = keeper.run().expect_err("it is not alone");
+        assert!(why.contains("start number 2, this is number 1"), "{why}");
     }
 }

@@ -119,10 +119,14 @@ impl World {
             }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
             let is_disturbance = process.is_disturbed_by(envelope, now, election_timeout_us);
-            let asks_vote = matches!(
-                envelope.message,
-                Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. }
-            );
+            let may_be_unheard = match envelope.message {
+                Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. } => true,
+                // They pass by the rule that protects a living leader, so they count only from members.
+                Message::RequestVote { leadership_transfer: true, .. } | Message::TimeoutNow => {
+                    !process.replica.node().knows(from)
+                }
+                _ => false,
+            };
             let is_sign_of_life =
                 matches!(envelope.message, Message::AppendEntries { .. } | Message::Heartbeat { .. });
             process.replica.on_peer(now, from, message);
@@ -130,7 +134,7 @@ impl World {
             if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
                 process.heard_leader_at = Some((from, now));
             }
-            self.judges.on_arrived(&before, node, believed_term, asks_vote)?;
+            self.judges.on_arrived(&before, node, believed_term, may_be_unheard)?;
             require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
                 format!("{to} has just heard its leader, and takes part in the election of {from}")
             })?;
@@ -345,7 +349,8 @@ impl World {
             PeerMessage::Raft(_)
             | PeerMessage::ForwardQuestion(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => {}
+            | PeerMessage::MembersChanged(_)
+            | PeerMessage::Acknowledged(_) => {}
         }
         self.said.messages += 1;
         if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = message {
@@ -470,6 +475,9 @@ impl World {
             checkpoint_jobs: process.checkpoint_jobs.len(),
         };
         resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
+        require("what was acknowledged is kept", process.replica.loss().is_none(), || {
+            format!("{}: {:?}", node.id(), process.replica.loss())
+        })?;
         if !process.is_busy() {
             resources::check_idle(node)?;
         }
@@ -498,6 +506,7 @@ fn asks(message: &PeerMessage) -> bool {
         PeerMessage::ForwardRefused(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::MembersChanged(_)
-        | PeerMessage::Room { .. } => false,
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => false,
     }
 }

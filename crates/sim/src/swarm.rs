@@ -352,6 +352,7 @@ fn replica_options(
         // See `fill_disks`.
         reserve_bytes: 16 << 20,
         room_retry_us: SECOND_US,
+        acknowledged_us: SECOND_US,
         catch_up_entries: random.pick(&[0, 5, 100]),
     }
 }

@@ -9,7 +9,9 @@ use tenure_raft::{
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::record::{self, RecordError};
-use tenure_replica::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
+use tenure_replica::{
+    Acknowledged, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage,
+};
 
 use super::members::{parse_change_members, parse_members, parse_members_changed};
 use super::{Frame, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_ITEMS};
@@ -94,6 +96,9 @@ pub fn decode_frame(frame: Bytes) -> Result<Frame, DecodeError> {
             Frame::Message(PeerMessage::MembersChanged(parse_members_changed(changed)?))
         }
         pb::frame::Body::Room(pb::Room { is_short }) => Frame::Message(PeerMessage::Room { is_short }),
+        pb::frame::Body::Acknowledged(acknowledged) => {
+            Frame::Message(PeerMessage::Acknowledged(parse_acknowledged(acknowledged)?))
+        }
     })
 }
 
@@ -115,8 +120,8 @@ fn parse_handshake(handshake: pb::Handshake) -> Result<Handshake, DecodeError> {
 }
 
 fn parse_standing(standing: Option<pb::Standing>) -> Result<Standing, DecodeError> {
-    let pb::Standing { boot, term: of, index: last } = standing.unwrap_or_default();
-    Ok(Standing { boot, began: EntryId { term: term(of)?, index: index(last)? } })
+    let pb::Standing { boot, start_id, term: of, index: last } = standing.unwrap_or_default();
+    Ok(Standing { boot, start_id, began: EntryId { term: term(of)?, index: index(last)? } })
 }
 
 fn parse_handshake_reply(reply: pb::HandshakeReply) -> Result<HandshakeReply, DecodeError> {
@@ -229,6 +234,11 @@ fn parse_install_snapshot_reply(message: pb::InstallSnapshotReply) -> Result<Mes
         }
     };
     Ok(Message::InstallSnapshotReply { last_included: entry_id(message.last_included)?, reply })
+}
+
+fn parse_acknowledged(acknowledged: pb::Acknowledged) -> Result<Acknowledged, DecodeError> {
+    let members = acknowledged.members.iter().map(|member| Ok((node_id(member.id)?, index(member.index)?)));
+    Ok(Acknowledged { term: term(acknowledged.term)?, members: members.collect::<Result<_, DecodeError>>()? })
 }
 
 fn parse_forward(forward: pb::Forward) -> Result<Forward, DecodeError> {

@@ -2,10 +2,13 @@
 
 use bytes::{BufMut, BytesMut};
 use prost::Message as _;
-use tenure_raft::{AppendReply, Entry, EntryId, Envelope, LogSlice, Message, Snapshot, SnapshotReply};
+use tenure_raft::{
+    AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Snapshot, SnapshotReply,
+};
 use tenure_replica::peers::Standing;
 use tenure_replica::{
-    Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage, record,
+    Acknowledged, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage,
+    record,
 };
 
 use super::frame::LENGTH_BYTES;
@@ -25,6 +28,7 @@ pub fn encode_frame(message: &PeerMessage, out: &mut BytesMut) -> Result<(), Fra
         PeerMessage::ChangeMembers(asked) => pb::frame::Body::ChangeMembers(change_members(asked)),
         PeerMessage::MembersChanged(changed) => pb::frame::Body::MembersChanged(members_changed(changed)),
         PeerMessage::Room { is_short } => pb::frame::Body::Room(pb::Room { is_short: *is_short }),
+        PeerMessage::Acknowledged(message) => pb::frame::Body::Acknowledged(acknowledged(message)),
     };
     put_frame(body, MAX_FRAME_BYTES, out)
 }
@@ -50,8 +54,8 @@ pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
 }
 
 fn standing(standing: Standing) -> pb::Standing {
-    let Standing { boot, began } = standing;
-    pb::Standing { boot, term: began.term.0, index: began.index.0 }
+    let Standing { boot, start_id, began } = standing;
+    pb::Standing { boot, start_id, term: began.term.0, index: began.index.0 }
 }
 
 /// As many of the addresses as a handshake surely has room for.
@@ -232,6 +236,12 @@ fn forward(forward: &Forward) -> pb::Forward {
         oldest_attempt: forward.oldest_attempt,
         commands: forward.commands.clone(),
     }
+}
+
+fn acknowledged(message: &Acknowledged) -> pb::Acknowledged {
+    let member =
+        |&(id, index): &(NodeId, Index)| pb::acknowledged::Member { id: id.as_u64(), index: index.0 };
+    pb::Acknowledged { term: message.term.0, members: message.members.iter().map(member).collect() }
 }
 
 fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {

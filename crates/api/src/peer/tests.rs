@@ -11,8 +11,8 @@ use tenure_raft::{
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::{
-    ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused, MemberChange,
-    MembersChanged, RequestId,
+    Acknowledged, ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused,
+    MemberChange, MembersChanged, RequestId,
 };
 
 use super::*;
@@ -159,8 +159,10 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why })
         });
     let room = any::<bool>().prop_map(|is_short| PeerMessage::Room { is_short });
+    let acknowledged = (any_term(), vec((any_node(), any_index()), 0..5))
+        .prop_map(|(term, members)| PeerMessage::Acknowledged(Acknowledged { term, members }));
     let members = prop_oneof![any_change_members(), any_members_changed()];
-    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => room, 2 => members]
+    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => room, 1 => acknowledged, 2 => members]
 }
 
 fn any_urls() -> impl Strategy<Value = Vec<String>> {
@@ -215,8 +217,11 @@ fn any_members() -> impl Strategy<Value = Members> {
 }
 
 fn any_standing() -> impl Strategy<Value = Standing> {
-    (any::<u64>(), any_term(), any_index())
-        .prop_map(|(boot, term, index)| Standing { boot, began: EntryId { term, index } })
+    (any::<u64>(), any::<u64>(), any_term(), any_index()).prop_map(|(boot, start_id, term, index)| Standing {
+        boot,
+        start_id,
+        began: EntryId { term, index },
+    })
 }
 
 fn any_handshake() -> impl Strategy<Value = Handshake> {

@@ -4,7 +4,7 @@ use tenure_wal::{Crash, MemoryDisk};
 
 use super::*;
 
-const STANDING: Standing = Standing { boot: 3, began: EntryId::ZERO };
+const STANDING: Standing = Standing { boot: 3, start_id: 33, began: EntryId::ZERO };
 
 fn at(term: u64, index: u64) -> EntryId {
     EntryId { term: Term(term), index: Index(index) }
@@ -73,7 +73,9 @@ fn any_flipped_bit_and_any_missing_byte_is_noticed() {
 fn an_older_copy_of_a_directory_is_turned_away_and_a_later_start_is_not() {
     let disk = MemoryDisk::new();
     let mut pins = PinnedPeers::default();
-    let check = |pins: &PinnedPeers, boot, began| pins.check(member(2), 20, Standing { boot, began });
+    // Each start has an id of its own.
+    let start = |boot, began| Standing { boot, start_id: 11 * boot, began };
+    let check = |pins: &PinnedPeers, boot, began| pins.check(member(2), 20, start(boot, began));
     pins.pin(&disk, member(2), 20, STANDING).unwrap();
     pins.note(member(2), at(5, 100));
     pins.note(member(2), at(4, 200));
@@ -92,11 +94,16 @@ fn an_older_copy_of_a_directory_is_turned_away_and_a_later_start_is_not() {
     {
         assert_eq!(check(&pins, boot, began), Ok(()), "start {boot} with {began}");
     }
+    // The directory was copied before its third start, and the copy is started a third time.
+    let twice = Standing { start_id: 34, ..STANDING };
+    assert_eq!(pins.check(member(2), 20, twice), Err(NotTheSame::Twice { member: 2, boot: 3 }));
     // A later start is remembered.
-    pins.pin(&disk, member(2), 20, Standing { boot: 4, began: at(5, 100) }).unwrap();
+    pins.pin(&disk, member(2), 20, start(4, at(5, 100))).unwrap();
     pins.save(&disk).unwrap();
     let pins = PinnedPeers::load(&disk).unwrap();
     assert!(check(&pins, 3, at(5, 100)).is_err());
+    assert_eq!(check(&pins, 4, at(5, 100)), Ok(()));
+    assert!(pins.check(member(2), 20, Standing { boot: 4, ..twice }).is_err());
 }
 
 #[test]
@@ -113,4 +120,19 @@ fn what_is_noted_costs_a_write_only_when_it_is_saved_and_only_once() {
     pins.note(member(2), at(1, 99));
     pins.save(&disk).unwrap();
     assert_eq!(disk.change_count(), changes);
+}
+
+#[test]
+fn pins_of_version_1_are_read() {
+    let disk = MemoryDisk::new();
+    let mut bytes: Vec<u8> = [2_u64, 20, 3, 30].iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    disk.place(FILE, &bytes);
+    let mut pins = PinnedPeers::load(&disk).unwrap();
+    assert_eq!(pins.check(member(2), 20, STANDING), Ok(()));
+    assert!(matches!(pins.check(member(3), 31, STANDING), Err(NotTheSame::Directory { .. })));
+    pins.pin(&disk, member(2), 20, STANDING).unwrap();
+    pins.save(&disk).unwrap();
+    let pins = PinnedPeers::load(&disk).unwrap();
+    assert!(pins.has_met(member(2), 3) && pins.is_pinned(member(3)));
 }

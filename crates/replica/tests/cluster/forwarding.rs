@@ -27,7 +27,8 @@ fn capture(cluster: &mut Cluster, copies: usize) -> Captured {
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
-        | PeerMessage::Room { .. } => 1,
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => 1,
     });
     captured
 }
@@ -77,7 +78,8 @@ fn a_second_copy_is_not_refused_when_the_first_is_in_a_log() {
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
-        | PeerMessage::Room { .. } => usize::from(from != old && to != old),
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => usize::from(from != old && to != old),
     });
     let request = cluster.put(origin, "key", "value");
     cluster.tick();

@@ -155,7 +155,8 @@ fn replace_forwards(cluster: &mut Cluster, with: impl Fn(NodeId, u64, u64) -> By
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
-        | PeerMessage::Room { .. } => 1,
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => 1,
     });
     cluster.tick();
     for (from, to, mut forward) in captured.take() {

@@ -9,8 +9,8 @@ use tenure_wal::RealDisk;
 
 use super::*;
 
-const STANDING: Standing = Standing { boot: 2, began: EntryId::ZERO };
-const OWN_STANDING: Standing = Standing { boot: 1, began: EntryId::ZERO };
+const STANDING: Standing = Standing { boot: 2, start_id: 22, began: EntryId::ZERO };
+const OWN_STANDING: Standing = Standing { boot: 1, start_id: 11, began: EntryId::ZERO };
 
 fn member(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
@@ -25,10 +25,10 @@ fn gate_and_keeper(folder: &TempDir) -> (Gate, JoinHandle<Result<(), String>>) {
     let identity = Identity { cluster_id: 7, member_id: member(1), directory_id: 10, boot: 1 };
     let disk = RealDisk::open(folder.path()).unwrap();
     let pins = PinnedPeers::load(&disk).unwrap();
-    let (pins, keeper) = crate::pins::keep(disk, pins);
+    let (pins, keeper) = crate::pins::keep(disk, identity, pins);
     // It ends with the gate.
     let keeper = std::thread::spawn(move || keeper.run());
-    let gate = Gate::new(identity, EntryId::ZERO, vec!["http://own".into()], Roster::default(), pins);
+    let gate = Gate::new(identity, OWN_STANDING, vec!["http://own".into()], Roster::default(), pins);
     gate.update(roster(&[1, 2, 3], &[]));
     (gate, keeper)
 }
@@ -174,8 +174,10 @@ async fn a_directory_that_was_put_back_to_an_older_copy_is_turned_away_and_its_m
     keeper.join().unwrap().unwrap();
     // It is known again after a restart of the member that has seen it.
     let gate = gate(&folder);
-    let comes = |boot, began| Handshake { standing: Standing { boot, began }, ..handshake() };
-    for older in [comes(1, at(3, 70)), comes(3, at(3, 69)), comes(3, at(2, 100))] {
+    let start = |boot, began| Standing { boot, start_id: 11 * boot, began };
+    let comes = |boot, began| Handshake { standing: start(boot, began), ..handshake() };
+    let twice = Handshake { standing: Standing { start_id: 23, ..STANDING }, ..handshake() };
+    for older in [twice, comes(1, at(3, 70)), comes(3, at(3, 69)), comes(3, at(2, 100))] {
         assert_eq!(refusal(&gate, &older).await, HandshakeRefusal::PutBack);
     }
     assert!(matches!(gate.answer(&comes(3, at(3, 70))).await.unwrap(), HandshakeReply::Accepted { .. }));

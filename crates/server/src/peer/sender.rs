@@ -153,7 +153,8 @@ fn is_missed(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
         | PeerMessage::MembersChanged(_)
-        | PeerMessage::Room { .. } => false,
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => false,
     }
 }
 
