@@ -98,15 +98,17 @@ impl Node {
         }
     }
 
-    /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead.
+    /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead. Of the newest, the chunk
+    /// cannot be had now: it is asked for again when the follower has waited long enough.
     pub fn on_snapshot_unavailable(&mut self, now: Time, to: NodeId, last_included: EntryId) {
         self.now = self.now.max(now);
         let newest = self.log.snapshot.last_included;
-        assert!(newest > last_included, "the newest snapshot is always available");
+        assert!(newest >= last_included, "only what was taken is asked for");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = None;
-        if matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
+        if newest > last_included
+            && matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
         {
             progress.become_snapshot(newest);
         }

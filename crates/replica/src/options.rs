@@ -40,6 +40,13 @@ pub struct Options {
     /// enough. (Otherwise a follower that takes longer to be sent a checkpoint than two of them are apart would
     /// never catch up: each time it would find itself overtaken.)
     pub max_checkpoint_delay: u64,
+    /// So much of the room that is kept for the next checkpoint is for what is written while clients' puts are refused:
+    /// deletes, and what was under way.
+    pub reserve_bytes: u64,
+    /// How often a member looks whether a disk that was short of room still is, and says so to the others.
+    pub room_retry_us: u64,
+    /// How often a leader tells all members what each of them has of the log.
+    pub acknowledged_us: u64,
     /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
     pub catch_up_entries: u64,
 }
@@ -72,6 +79,9 @@ impl Default for Options {
             checkpoint_bytes: 64 << 20,
             max_dead_checkpoint_bytes: 1 << 20,
             max_checkpoint_delay: 8,
+            reserve_bytes: 16 << 20,
+            room_retry_us: 1_000_000,
+            acknowledged_us: 1_000_000,
             catch_up_entries: 5_000,
         }
     }

@@ -8,6 +8,7 @@ use tenure_raft::{EntryId, NodeId, Snapshot};
 use tenure_store::Store;
 
 use super::{Install, Replica};
+use crate::checkpointing::Due;
 use crate::job::{CheckpointJob, Failure, Job, LogJob, Reply};
 
 /// The pieces of checkpoints that are being read for followers: one for each at a time. Whoever leads again and again
@@ -42,8 +43,15 @@ impl Loads {
 
 impl Replica {
     pub(super) fn checkpoint_if_due(&mut self) {
-        let is_held = self.is_log_needed();
-        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_held, &self.options) {
+        let due = Due {
+            is_held: self.is_log_needed() && !self.room.is_short(),
+            is_urgent: self.room.is_urgent(self.now),
+            now: self.now,
+        };
+        if self.install.is_none() && self.checkpoint.is_due(&self.store, due, &self.options) {
+            if due.is_urgent {
+                self.room.on_urgent(self.now, &self.options);
+            }
             self.take_checkpoint();
         }
     }
@@ -69,9 +77,10 @@ impl Replica {
     }
 
     /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little
-    /// behind.
+    /// behind, unless the disk is short of room.
     pub(super) fn compact_log(&mut self, covered: u64) {
-        let through = tenure_raft::Index(covered.saturating_sub(self.options.catch_up_entries));
+        let kept_entries = if self.room.is_short() { 0 } else { self.options.catch_up_entries };
+        let through = tenure_raft::Index(covered.saturating_sub(kept_entries));
         let log = self.node.log();
         if through <= log.start().index {
             return;

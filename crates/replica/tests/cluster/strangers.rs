@@ -154,7 +154,9 @@ fn replace_forwards(cluster: &mut Cluster, with: impl Fn(NodeId, u64, u64) -> By
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => 1,
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => 1,
     });
     cluster.tick();
     for (from, to, mut forward) in captured.take() {
