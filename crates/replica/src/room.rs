@@ -19,21 +19,28 @@ const BELIEVED_REPETITIONS: u64 = 4;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Room {
     /// There was none for the log's next segment.
-    log_lacks_room: bool,
+    is_log_full: bool,
     /// For how much of the next checkpoint there is room; none if that is not known, or may have changed.
     reserved_bytes: Option<u64>,
-    is_asking: bool,
     /// After an attempt that came to nothing the next one waits until then.
     retry_at: Option<Time>,
     /// No checkpoint is taken before this for the log's sake alone.
     urgent_from: Time,
     is_short: bool,
-    /// The log is giving room up.
-    is_giving_up: bool,
+    under_way: UnderWay,
     /// When the others were last told that it is short.
     told_at: Option<Time>,
     /// Who else is short, and until when that is believed.
     others: BTreeMap<NodeId, Time>,
+}
+
+/// What the workers were asked for, and have not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct UnderWay {
+    /// The checkpoints' worker: to keep room.
+    is_asking: bool,
+    /// The log's: to give some up.
+    is_giving_up: bool,
 }
 
 impl Room {
@@ -45,7 +52,7 @@ impl Room {
     /// Whether a checkpoint should be taken for the log's sake: it may be what lets the log give a segment back. Now and
     /// then only, if it does not.
     pub(crate) fn is_urgent(&self, now: Time) -> bool {
-        self.log_lacks_room && self.urgent_from <= now
+        self.is_log_full && self.urgent_from <= now
     }
 
     /// That was done.
@@ -55,12 +62,12 @@ impl Room {
 
     /// Whether the log is to give room up now; not while it does.
     pub(crate) fn begin_giving_up(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_giving_up, true)
+        !std::mem::replace(&mut self.under_way.is_giving_up, true)
     }
 
     /// It has.
     pub(crate) fn on_gave_up(&mut self) {
-        self.is_giving_up = false;
+        self.under_way.is_giving_up = false;
     }
 
     /// Whether anybody's disk is short.
@@ -80,7 +87,7 @@ impl Room {
 
     /// The log's worker has found room for the next segment, or none.
     pub(crate) fn on_log_room(&mut self, is_lacking: bool) {
-        self.log_lacks_room = is_lacking;
+        self.is_log_full = is_lacking;
     }
 
     /// A checkpoint was written, or not: it may have used what was kept for it.
@@ -98,7 +105,7 @@ impl Room {
         options: &Options,
     ) -> bool {
         self.reserved_bytes = Some(bytes);
-        self.is_asking = false;
+        self.under_way.is_asking = false;
         let is_too_little = is_too_little(bytes, needed_bytes, options);
         if is_too_little {
             self.retry_at = Some(now.after(options.room_retry_us));
@@ -108,7 +115,7 @@ impl Room {
 
     /// For how much room is to be kept now, if that is to be changed, where `needed_bytes` are needed at least.
     pub(crate) fn ask(&mut self, now: Time, needed_bytes: u64, options: &Options) -> Option<u64> {
-        if self.is_asking || self.retry_at.is_some_and(|at| now < at) {
+        if self.under_way.is_asking || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
@@ -120,7 +127,7 @@ impl Room {
         if is_enough {
             return None;
         }
-        self.is_asking = true;
+        self.under_way.is_asking = true;
         Some(wanted)
     }
 
@@ -128,9 +135,9 @@ impl Room {
     pub(crate) fn judge(&mut self, needed_bytes: u64) -> bool {
         let was_short = self.is_short;
         self.is_short = match self.reserved_bytes {
-            Some(reserved) => self.log_lacks_room || reserved < needed_bytes,
+            Some(reserved) => self.is_log_full || reserved < needed_bytes,
             // Not known at the moment.
-            None => self.log_lacks_room || was_short,
+            None => self.is_log_full || was_short,
         };
         self.is_short != was_short
     }
@@ -138,11 +145,12 @@ impl Room {
     /// What the others are to be told now, if anything.
     pub(crate) fn tell(&mut self, now: Time, is_news: bool, options: &Options) -> Option<bool> {
         let is_due = self.told_at.is_some_and(|at| at.after(options.room_retry_us) <= now);
-        if !is_news && !(self.is_short && is_due) {
-            return None;
+        if is_news || self.is_short && is_due {
+            self.told_at = self.is_short.then_some(now);
+            Some(self.is_short)
+        } else {
+            None
         }
-        self.told_at = self.is_short.then_some(now);
-        Some(self.is_short)
     }
 
     /// Another member has told whether it is short.

@@ -141,7 +141,9 @@ fn what_is_said_of_a_member_that_is_gone_comes_to_an_end() {
     let mut cluster = Cluster::new(options());
     let leader = cluster.await_leader();
     let [one, other] = [leader % 3 + 1, (leader + 1) % 3 + 1];
-    [one, other].iter().for_each(|&number| limit(&cluster, number));
+    for number in [one, other] {
+        limit(&cluster, number);
+    }
     fill(&mut cluster, leader);
     // They are replaced, say, by somebody who does not say anything.
     cluster.network = Box::new(|_, _, message| match message {

@@ -154,7 +154,7 @@ async fn strangers_who_come_back_again_and_again_keep_no_member_out() {
         cluster.members.iter().enumerate().filter(|(position, _)| *position != restarted)
     {
         for number in 0..STRANGERS {
-            siege.spawn(besiege(member.peer_port, headers[position].clone(), number));
+            siege.spawn(besiege(member.peer_port, headers[position], number));
         }
     }
     let say = async |cluster: &Cluster| cluster.members[leader].client().put("k", "v").await;
