@@ -228,7 +228,7 @@ impl World {
                 self.begin_to_apply(member, job);
                 Ok(())
             }
-            // A hash of what was compacted is for operators, and no part of the state.
+            // The hash of what a compaction has found is for operators, and no part of the state.
             Job::Discard(_) | Job::Compacted { .. } => Ok(()),
             Job::Reply { request, reply } => self.on_reply(member, request, reply),
             Job::Event(event) => {

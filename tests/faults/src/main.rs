@@ -1,7 +1,8 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
-//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`).
+//! Two other programs share what stands around the members: `faults heavy` asks for much (`tests/faults/heavy`), and
+//! `faults links` narrows what is between them (`tests/faults/links`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -16,6 +17,7 @@ mod garbage;
 mod heavy;
 mod history;
 mod judges;
+mod links;
 mod load;
 mod network;
 mod operator;
@@ -71,6 +73,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("heavy") {
         return heavy::main(std::env::args().skip(2));
     }
+    if std::env::args().nth(1).as_deref() == Some("links") {
+        return links::main(std::env::args().skip(2));
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(what) => {
@@ -124,7 +129,7 @@ fn binary() -> PathBuf {
 }
 
 /// Everything that is drawn from the seed before the first fault.
-async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
+fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
     let binary = binary();
     let snapshot_count = random.pick(&[200, 500, 2_000]);
     // Of the others the disk is a real one, with real syncs.
@@ -152,7 +157,7 @@ async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Re
     let folder = folder.to_owned();
     let (has_proxies, flags) = (true, Vec::new());
     let settings = Settings { binary, folder, snapshot_count, snapshot_catchup_entries, has_proxies, flags };
-    Cluster::new(settings, disks).await.map_err(|error| error.to_string())
+    Cluster::new(settings, disks).map_err(|error| error.to_string())
 }
 
 async fn run(arguments: Arguments) -> Result<bool, String> {
@@ -161,7 +166,7 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
     let folder = std::env::temp_dir().join(format!("tenure-faults-{seed}-{}", std::process::id()));
     fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut random = Random::new(seed);
-    let mut cluster = set_up(&arguments, &folder, &mut random).await?;
+    let mut cluster = set_up(&arguments, &folder, &mut random)?;
     let (recorder, mut tally) = (Arc::new(Recorder::start()), Tally::default());
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;

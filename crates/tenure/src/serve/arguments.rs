@@ -5,7 +5,7 @@
 //! an error, since one of them must be a mistake. A variable that is no flag's is only warned of: whatever Kubernetes
 //! says of a service called `etcd-client` begins with `ETCD_CLIENT_`.
 //!
-//! What becomes of flags of etcd that Tenure does not have is in [`etcd_flags`](super::etcd_flags).
+//! What becomes of flags of etcd that Tenure does not have is in [`etcd_flags`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
