@@ -22,6 +22,9 @@ pub(crate) struct Room {
     is_log_full: bool,
     /// For how much of the next checkpoint there is room; none if that is not known, or may have changed.
     reserved_bytes: Option<u64>,
+    /// The last time that was less than was asked for. (That a state has outgrown what is kept shows no lack of room: the
+    /// worker may have been busy.)
+    is_refused: bool,
     /// After an attempt that came to nothing the next one waits until then.
     retry_at: Option<Time>,
     /// No checkpoint is taken before this for the log's sake alone.
@@ -37,8 +40,8 @@ pub(crate) struct Room {
 /// What the workers were asked for, and have not answered yet.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct UnderWay {
-    /// The checkpoints' worker: to keep room.
-    is_asking: bool,
+    /// The checkpoints' worker: to keep so much room.
+    asked_bytes: Option<u64>,
     /// The log's: to give some up.
     is_giving_up: bool,
 }
@@ -105,17 +108,17 @@ impl Room {
         options: &Options,
     ) -> bool {
         self.reserved_bytes = Some(bytes);
-        self.under_way.is_asking = false;
-        let is_too_little = is_too_little(bytes, needed_bytes, options);
-        if is_too_little {
+        self.is_refused = self.under_way.asked_bytes.take().is_some_and(|asked| bytes < asked);
+        let is_lacking = self.is_refused && is_too_little(bytes, needed_bytes, options);
+        if is_lacking {
             self.retry_at = Some(now.after(options.room_retry_us));
         }
-        is_too_little
+        is_lacking
     }
 
     /// For how much room is to be kept now, if that is to be changed, where `needed_bytes` are needed at least.
     pub(crate) fn ask(&mut self, now: Time, needed_bytes: u64, options: &Options) -> Option<u64> {
-        if self.under_way.is_asking || self.retry_at.is_some_and(|at| now < at) {
+        if self.under_way.asked_bytes.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
@@ -127,7 +130,7 @@ impl Room {
         if is_enough {
             return None;
         }
-        self.under_way.is_asking = true;
+        self.under_way.asked_bytes = Some(wanted);
         Some(wanted)
     }
 
@@ -135,7 +138,7 @@ impl Room {
     pub(crate) fn judge(&mut self, needed_bytes: u64) -> bool {
         let was_short = self.is_short;
         self.is_short = match self.reserved_bytes {
-            Some(reserved) => self.is_log_full || reserved < needed_bytes,
+            Some(reserved) => self.is_log_full || self.is_refused && reserved < needed_bytes,
             // Not known at the moment.
             None => self.is_log_full || was_short,
         };
@@ -199,4 +202,35 @@ fn has_puts(txn: &TxnRequest) -> bool {
         RequestOp::Txn(txn) => has_puts(txn),
         RequestOp::Range(_) | RequestOp::DeleteRange(_) | RequestOp::Unset => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn only_a_disk_that_refuses_room_is_short() {
+        let options = Options::default();
+        let mut room = Room::default();
+        let at = Time(1);
+        let asked = room.ask(at, 20 * MIB, &options).expect("nothing is kept yet");
+        assert_eq!(asked, 20 * MIB + options.reserve_bytes);
+        assert!(!room.judge(20 * MIB), "it is not known");
+        // While the worker was busy the state has outgrown what was asked for.
+        assert!(!room.on_reserved(at, asked, 200 * MIB, &options));
+        assert!(!room.judge(200 * MIB) && !room.is_short());
+        let asked = room.ask(at, 200 * MIB, &options).expect("at once");
+        assert!(!room.judge(300 * MIB) && !room.is_short(), "it is being asked for");
+        // Now there is no more.
+        assert!(room.on_reserved(at, 40 * MIB, 300 * MIB, &options));
+        assert!(room.judge(300 * MIB) && room.is_short());
+        assert_eq!(room.ask(at, 300 * MIB, &options), None, "later");
+        let later = at.after(options.room_retry_us);
+        assert!(room.ask(later, 300 * MIB, &options).is_some_and(|again| again > asked));
+        assert!(!room.judge(300 * MIB) && room.is_short(), "until it is known better");
+        assert!(!room.on_reserved(later, 300 * MIB + options.reserve_bytes, 300 * MIB, &options));
+        assert!(room.judge(300 * MIB) && !room.is_short());
+    }
 }
