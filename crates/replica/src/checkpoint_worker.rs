@@ -90,6 +90,8 @@ pub struct CheckpointWorker<D: Disk> {
     incoming: Option<D::File>,
     /// The newest, oldest first.
     checkpoints: Vec<Manifest>,
+    /// The segment that has its name already, while the manifest that names it is written.
+    unlisted: Option<String>,
     sending: Sending,
     /// Something of the newest checkpoint cannot be read any more: the next one shares nothing with it.
     is_suspect: bool,
@@ -120,6 +122,7 @@ impl<D: Disk> CheckpointWorker<D> {
             max_dead_bytes,
             incoming: None,
             checkpoints: Vec::new(),
+            unlisted: None,
             sending: Sending::default(),
             is_suspect: false,
             reserved_bytes: 0,
@@ -265,11 +268,24 @@ impl<D: Disk> CheckpointWorker<D> {
     /// Gives a durable segment, the last of those in the manifest, its name; makes the manifest durable; and removes
     /// what is older than it need be.
     fn publish(&mut self, temporary: &str, manifest: Manifest) -> Result<(), CheckpointFault> {
-        let last_included = manifest.snapshot.last_included;
-        let name = segment_name(last_included);
-        self.disk.rename(temporary, &name).map_err(fault("rename", self.disk.path_of(temporary)))?;
+        let segment = segment_name(manifest.snapshot.last_included);
+        self.disk.rename(temporary, &segment).map_err(fault("rename", self.disk.path_of(temporary)))?;
+        // Who makes room for the manifest must not take it for an old one.
+        self.unlisted = Some(segment);
+        let listed = self.list_in(manifest);
+        self.unlisted = None;
+        listed?;
+        match self.remove_old(KEPT_CHECKPOINTS) {
+            // It stays until the next one.
+            Err(fault) if fault.lacks_room() => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Makes the manifest durable; then the checkpoint is there.
+    fn list_in(&mut self, manifest: Manifest) -> Result<(), CheckpointFault> {
         self.sync_directory()?;
-        let name = manifest_name(last_included);
+        let name = manifest_name(manifest.snapshot.last_included);
         let bytes = manifest.encode();
         while let Err(error) = replace_file(&self.disk, &name, TEMPORARY_MANIFEST, &bytes) {
             let io = fault("write", self.disk.path_of(&name));
@@ -278,11 +294,7 @@ impl<D: Disk> CheckpointWorker<D> {
             }
         }
         self.checkpoints.push(manifest);
-        match self.remove_old(KEPT_CHECKPOINTS) {
-            // It stays until the next one.
-            Err(fault) if fault.lacks_room() => Ok(()),
-            removed => removed,
-        }
+        Ok(())
     }
 
     /// Removes what was written of a checkpoint that came to nothing: it would hold the room that is missing.
@@ -468,7 +480,8 @@ impl<D: Disk> CheckpointWorker<D> {
     fn remove_old(&mut self, kept_checkpoints: usize) -> Result<(), CheckpointFault> {
         let old = self.checkpoints.len().saturating_sub(kept_checkpoints);
         self.checkpoints.drain(..old);
-        let kept: BTreeSet<String> = self.checkpoints.iter().flat_map(Manifest::file_names).collect();
+        let listed = self.checkpoints.iter().flat_map(Manifest::file_names);
+        let kept: BTreeSet<String> = listed.chain(self.unlisted.clone()).collect();
         self.sending.retain(|segment| kept.contains(&segment_name(segment)));
         if self.remove_others(MANIFEST_SUFFIX, &kept)? {
             self.sync_directory()?;
@@ -511,3 +524,6 @@ fn fault(op: &'static str, path: PathBuf) -> impl Fn(io::Error) -> CheckpointFau
 fn unreadable(why: CheckpointError) -> CheckpointFault {
     CheckpointFault::Unreadable { why }
 }
+
+#[cfg(test)]
+mod tests;
