@@ -240,7 +240,9 @@ fn check_is_not_for_room(it: &Member, plan: &Plan, error: &RecoveryError) -> Ver
     let may_be_a_fault = plan.faults.disk_error_us.is_some();
     // Who starts says so in the log, and here nothing else can be given up for a segment that this would need.
     let is_for_a_segment = matches!(error, RecoveryError::Log(WalError::NoSpace { .. }));
-    require("full disks", may_be_a_fault || is_for_a_segment || !it.disks.is_full(), || {
+    // Of a directory that is taken into use for the first time nothing is kept yet.
+    let is_new = !it.disks.has_identity();
+    require("full disks", may_be_a_fault || is_for_a_segment || is_new || !it.disks.is_full(), || {
         format!("{} stops because its disk is full: {error}", it.id)
     })
 }

@@ -59,6 +59,11 @@ impl Disks {
         }
     }
 
+    /// Whether a start has come so far that the member's room is kept.
+    pub(crate) fn has_identity(&self) -> bool {
+        self.identity.names().iter().any(|name| name == "identity")
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.all().iter().any(|disk| disk.capacity_bytes().is_some())
     }
@@ -339,6 +344,8 @@ impl Member {
         let Disks { identity: identity_disk, log: log_disk, checkpoints: checkpoint_disk } = &self.disks;
         clear_leftovers(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
         tenure_replica::prepare_log(identity_disk, log_disk.clone(), plan.log)?;
+        // Before the identity, so that no start has one without the other; and once more when it was used.
+        keep_room(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
         let directory_id = random.next_u64();
         let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)
             .map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
