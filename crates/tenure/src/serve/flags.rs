@@ -13,8 +13,10 @@ use super::go;
 /// Where etcd listens for clients and peers when nothing is said.
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
-/// etcd has no bound. Clients keep to this one by themselves: they open the next stream when another ends.
-const DEFAULT_CONCURRENT_STREAMS: u32 = 1 << 16;
+/// etcd has no bound. Clients keep to this one by themselves: they open the next stream when another ends. Tasks wait for
+/// the processor in the order in which they came, so this is what others wait behind: 60,000 reads on one connection
+/// made everybody's puts wait for seconds, and took a gigabyte.
+const DEFAULT_CONCURRENT_STREAMS: u32 = 1 << 10;
 
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 const DEFAULT_CATCHUP_ENTRIES: u64 = 5_000;

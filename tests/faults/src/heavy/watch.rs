@@ -1,10 +1,12 @@
 //! What becomes of everybody else while a heavy request is served.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fs, io};
 
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -23,7 +25,8 @@ pub(super) struct Watch {
     term: u64,
     before_bytes: u64,
     puts: Arc<Puts>,
-    tasks: JoinSet<()>,
+    /// Apart from the requests, so that a put waits for the members alone.
+    thread: JoinHandle<io::Result<()>>,
 }
 
 #[derive(Default)]
@@ -69,16 +72,31 @@ impl Watch {
             }
         }
         let puts = Arc::new(Puts::default());
-        let mut tasks = JoinSet::new();
-        for &port in ports {
-            tasks.spawn(put_all_the_time(port, puts.clone()));
-        }
-        Ok(Watch { ports: ports.to_vec(), term, before_bytes, puts, tasks })
+        let (ports, seen) = (ports.to_vec(), puts.clone());
+        let thread = {
+            let ports = ports.clone();
+            thread::spawn(move || {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(async {
+                    let mut tasks = JoinSet::new();
+                    for port in ports {
+                        tasks.spawn(put_all_the_time(port, seen.clone()));
+                    }
+                    while tasks.join_next().await.is_some() {}
+                });
+                Ok(())
+            })
+        };
+        Ok(Watch { ports, term, before_bytes, puts, thread })
     }
 
-    pub(super) async fn end(mut self, cluster: &Cluster) -> Result<Seen, String> {
+    pub(super) async fn end(self, cluster: &Cluster) -> Result<Seen, String> {
         self.puts.is_over.store(true, Ordering::Relaxed);
-        while self.tasks.join_next().await.is_some() {}
+        let thread = self.thread;
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        let ended =
+            ended.map_err(|error| error.to_string())?.map_err(|_| "the puts came to grief".to_owned())?;
+        ended.map_err(|error| error.to_string())?;
         let ids = cluster.members.iter().filter_map(crate::cluster::Member::process_id);
         let peak_bytes = ids.map(|id| memory(id, "VmHWM:")).max().unwrap_or_default();
         let after = requests::term(&self.ports, SETTLE).await?;
