@@ -381,9 +381,7 @@ impl Node {
             Message::Heartbeat { commit_index, round } => self.on_heartbeat(from, commit_index, round),
             Message::HeartbeatReply { round } => self.on_heartbeat_reply(from, round),
             Message::CommitNotice { commit_index } => self.on_commit_notice(commit_index),
-            Message::InstallSnapshot { snapshot, offset, data, done } => {
-                self.on_install_snapshot(from, snapshot, offset, data, done);
-            }
+            Message::InstallSnapshot { snapshot, chunk } => self.on_install_snapshot(from, snapshot, chunk),
             Message::InstallSnapshotReply { last_included, reply } => {
                 self.on_snapshot_reply(from, last_included, reply);
             }
@@ -407,7 +405,7 @@ impl Node {
             Message::Heartbeat { round, .. } => Message::HeartbeatReply { round: *round },
             Message::InstallSnapshot { snapshot, .. } => Message::InstallSnapshotReply {
                 last_included: snapshot.last_included,
-                reply: SnapshotReply::Received { next_offset: 0 },
+                reply: SnapshotReply::Received { next_offset: 0, above: Index(0) },
             },
             Message::ReadIndex { read } => Message::ReadIndexReply { read: *read, index: None },
             Message::TimeoutNow

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
-use tenure_raft::{EntryId, Index, Snapshot, Term};
+use tenure_raft::{EntryId, Index, Snapshot, SnapshotChunk, Term};
 use tenure_store::Store;
 use tenure_store::checkpoint::{CheckpointError, Reader, Verifier, Writer};
 use tenure_wal::{Disk, DiskFile};
@@ -107,17 +107,18 @@ impl<D: Disk> CheckpointWorker<D> {
     pub fn run(&mut self, job: CheckpointJob) -> Result<CheckpointDone, CheckpointFault> {
         match job {
             CheckpointJob::Take { snapshot, state } => self.take(snapshot, state),
-            CheckpointJob::Load { to, last_included, offset, max_bytes } => {
+            CheckpointJob::Load { to, last_included, above, offset, max_bytes } => {
                 let loaded = self.load(last_included, offset, max_bytes)?;
                 Ok(match loaded {
                     Some((snapshot, data, done)) => {
-                        CheckpointDone::Loaded { to, snapshot, offset, data, done }
+                        let chunk = SnapshotChunk { above, offset, data, done };
+                        CheckpointDone::Loaded { to, snapshot, chunk }
                     }
                     None => CheckpointDone::Unavailable { to, last_included },
                 })
             }
-            CheckpointJob::Store { snapshot, offset, data } => {
-                self.keep(offset, &data)?;
+            CheckpointJob::Store { snapshot, chunk } => {
+                self.keep(chunk.offset, &chunk.data)?;
                 Ok(CheckpointDone::Stored { last_included: snapshot.last_included })
             }
             CheckpointJob::Install { snapshot } => self.install(&snapshot),

@@ -4,8 +4,7 @@
 //! [`CheckpointWorker`](crate::CheckpointWorker)); each does its jobs in order and answers each. Whether
 //! they run on threads or in simulated time is not known here.
 
-use bytes::Bytes;
-use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, WriteToken};
+use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, SnapshotChunk, WriteToken};
 use tenure_store::{Garbage, Rejection, Response, Store};
 
 use crate::apply::ApplyJob;
@@ -117,7 +116,9 @@ pub enum CheckpointJob {
         to: NodeId,
         /// Which checkpoint.
         last_included: EntryId,
-        /// Where the piece begins, in bytes.
+        /// Its files that hold nothing above this index are left out.
+        above: Index,
+        /// Where in the others the piece begins, in bytes.
         offset: u64,
         /// How long it may be.
         max_bytes: usize,
@@ -126,10 +127,8 @@ pub enum CheckpointJob {
     Store {
         /// What it stands for.
         snapshot: Snapshot,
-        /// Where the piece lies, in bytes; at 0 a new checkpoint begins.
-        offset: u64,
-        /// The piece.
-        data: Bytes,
+        /// The piece; at 0 a new checkpoint begins.
+        chunk: SnapshotChunk,
     },
     /// The checkpoint has arrived whole: check it, make it durable, read its state.
     Install {
@@ -158,12 +157,8 @@ pub enum CheckpointDone {
         to: NodeId,
         /// What the checkpoint stands for.
         snapshot: Snapshot,
-        /// Where the piece begins.
-        offset: u64,
         /// The piece.
-        data: Bytes,
-        /// Whether it is the last.
-        done: bool,
+        chunk: SnapshotChunk,
     },
     /// The checkpoint that was asked for is gone.
     Unavailable {

@@ -323,9 +323,9 @@ impl Replica {
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
             }
-            CheckpointDone::Loaded { to, snapshot, offset, data, done } => {
+            CheckpointDone::Loaded { to, snapshot, chunk } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
-                self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, offset, data, done);
+                self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, chunk);
             }
             CheckpointDone::Unavailable { to, last_included } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
@@ -442,12 +442,12 @@ impl Replica {
             Effect::LoadEntries { to, first, last, max_bytes } => {
                 self.jobs.push_back(Job::Log(LogJob::Read { to, first, last, max_bytes }));
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
-                let job = CheckpointJob::Load { to, last_included, offset, max_bytes };
+            Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes } => {
+                let job = CheckpointJob::Load { to, last_included, above, offset, max_bytes };
                 self.jobs.extend(self.loads.begin(to, job).map(Job::Checkpoint));
             }
-            Effect::StoreSnapshotChunk { snapshot, offset, data, done: _ } => {
-                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, offset, data }));
+            Effect::StoreSnapshotChunk { snapshot, chunk } => {
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, chunk }));
             }
             Effect::InstallSnapshot(snapshot) => {
                 self.install = Some(Install::Checking { snapshot: snapshot.clone() });

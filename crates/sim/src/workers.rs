@@ -134,11 +134,11 @@ impl World {
         );
         match process.checkpoints.run(job) {
             Ok(mut done) => {
-                if let CheckpointDone::Loaded { data, .. } = &mut done
+                if let CheckpointDone::Loaded { chunk, .. } = &mut done
                     && self.random.chance(self.plan.disks.misread_ppm)
                 {
                     self.coverage.reach(Mark::Misread);
-                    *data = misread(data, &mut self.random);
+                    chunk.data = misread(&chunk.data, &mut self.random);
                 }
                 process.checkpoint_running = Some(done);
                 let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
@@ -249,8 +249,8 @@ impl std::fmt::Display for ShownCheckpointJob<'_> {
             CheckpointJob::Load { to, last_included, offset, .. } => {
                 write!(f, "load {last_included} at {offset} for {to}")
             }
-            CheckpointJob::Store { snapshot, offset, data } => {
-                write!(f, "store {} at {offset} +{}", snapshot.last_included, data.len())
+            CheckpointJob::Store { snapshot, chunk } => {
+                write!(f, "store {}{chunk}", snapshot.last_included)
             }
             CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
         }

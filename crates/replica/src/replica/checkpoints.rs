@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use tenure_raft::{EntryId, NodeId, Snapshot};
+use tenure_raft::{EntryId, Index, NodeId, Snapshot};
 use tenure_store::Store;
 
 use super::{Install, Replica};
@@ -71,7 +71,7 @@ impl Replica {
     /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little
     /// behind.
     pub(super) fn compact_log(&mut self, covered: u64) {
-        let through = tenure_raft::Index(covered.saturating_sub(self.options.catch_up_entries));
+        let through = Index(covered.saturating_sub(self.options.catch_up_entries));
         let log = self.node.log();
         if through <= log.start().index {
             return;
@@ -116,8 +116,13 @@ mod tests {
     #[test]
     fn one_piece_is_read_for_each_follower_and_the_last_that_was_asked_for_is_next() {
         let [one, other] = [1, 2].map(|number| NodeId::new(number).unwrap());
-        let load =
-            |to, offset| CheckpointJob::Load { to, last_included: EntryId::default(), offset, max_bytes: 9 };
+        let load = |to, offset| CheckpointJob::Load {
+            to,
+            last_included: EntryId::default(),
+            above: Index(0),
+            offset,
+            max_bytes: 9,
+        };
         let offset = |job: Option<CheckpointJob>| match job {
             Some(CheckpointJob::Load { offset, .. }) => Some(offset),
             _ => None,
