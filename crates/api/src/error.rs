@@ -181,21 +181,28 @@ impl From<&ChangeRefusal> for ApiError {
     }
 }
 
-/// The status of a change of the members that was refused: etcd's text, and behind it, where etcd says too little
-/// to act on, the reason.
+/// In the metadata of an answer: why, where etcd's text says too little to act on. The text itself stays etcd's,
+/// since clients look the whole of it up.
+pub const REASON: &str = "tenure-reason";
+
+/// The status of a change of the members that was refused: etcd's, and, beside it, the reason.
 pub fn refused_change(refusal: &ChangeRefusal) -> Status {
-    let error = ApiError::from(refusal);
+    let mut status = Status::from(ApiError::from(refusal));
     match refusal {
         ChangeRefusal::WouldLoseQuorum { .. } | ChangeRefusal::Unsafe { .. } => {
-            Status::new(error.code(), format!("{}: {refusal}", error.message()))
+            // What a refusal says is plain text.
+            if let Ok(reason) = refusal.to_string().parse() {
+                status.metadata_mut().insert(REASON, reason);
+            }
         }
         ChangeRefusal::MemberNotFound
         | ChangeRefusal::PeerUrlExists
         | ChangeRefusal::NotALearner
         | ChangeRefusal::NotCaughtUp
         | ChangeRefusal::TooManyLearners
-        | ChangeRefusal::NoVoters => error.into(),
+        | ChangeRefusal::NoVoters => {}
     }
+    status
 }
 
 impl From<Failure> for ApiError {
@@ -267,13 +274,61 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_refused_for_its_quorum_is_refused_with_the_numbers() {
+    fn a_change_that_is_refused_for_its_quorum_has_etcds_text_and_the_numbers_beside_it() {
         let refusal = ChangeRefusal::WouldLoseQuorum { needed: 3, of: 4, reachable: 2 };
         let status = refused_change(&refusal);
-        let text = "etcdserver: unhealthy cluster: would need 3 of 4 votes, 2 are reachable";
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, text));
+        assert_eq!(ApiError::from_message(status.message()), Some(ApiError::Unhealthy));
+        let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+        assert_eq!(reason, Some("would need 3 of 4 votes, 2 are reachable"));
         let status = refused_change(&ChangeRefusal::NoVoters);
         assert_eq!(ApiError::from_message(status.message()), Some(ApiError::MemberNotEnoughStarted));
+        assert!(status.metadata().get(REASON).is_none());
+    }
+
+    /// What the parts below can refuse or fail with: each leaves as a row of etcd's table, with nothing behind it.
+    #[test]
+    fn whatever_is_refused_leaves_with_a_text_that_clients_find_in_their_table() {
+        let refusals = [
+            ChangeRefusal::MemberNotFound,
+            ChangeRefusal::PeerUrlExists,
+            ChangeRefusal::NotALearner,
+            ChangeRefusal::NotCaughtUp,
+            ChangeRefusal::TooManyLearners,
+            ChangeRefusal::NoVoters,
+            ChangeRefusal::WouldLoseQuorum { needed: 2, of: 3, reachable: 1 },
+            ChangeRefusal::Unsafe { why: "two quorums need not meet".into() },
+        ];
+        let rejections = [
+            Rejection::EmptyKey,
+            Rejection::KeyNotFound,
+            Rejection::ValueProvided,
+            Rejection::LeaseProvided,
+            Rejection::LeaseNotFound,
+            Rejection::TooManyOps,
+            Rejection::DuplicateKey,
+            Rejection::Compacted,
+            Rejection::FutureRevision,
+            Rejection::InvalidSortOption,
+            Rejection::MemberRemoved,
+        ];
+        let failures = [
+            Failure::NoLeader,
+            Failure::LeaderChanged,
+            Failure::TooManyRequests,
+            Failure::TooLarge,
+            Failure::TimedOut,
+            Failure::TimedOutLeaderFailed,
+        ];
+        let statuses = (refusals.iter().map(refused_change))
+            .chain(rejections.map(|rejection| ApiError::from(rejection).into()))
+            .chain(failures.map(|failure| ApiError::from(failure).into()))
+            .chain(ApiError::ALL.iter().map(|&error| error.into()));
+        let of_etcd = rows_of_etcd();
+        for status in statuses {
+            let status: Status = status;
+            let code = format!("{:?}", status.code()).replace("Cancelled", "Canceled");
+            assert!(of_etcd.contains(&(&code, status.message())), "{code}: {}", status.message());
+        }
     }
 
     #[test]

@@ -24,8 +24,10 @@ use crate::{
 /// How many messages may wait for the disk.
 pub(crate) const MAX_AFTER_DISK: usize = 1_024;
 
-/// By how much a message may raise the term: more than a thousand elections a second for a month.
-const MAX_TERM_JUMP: u64 = 1 << 32;
+/// By how much a stranger's message may raise the term: more than ten elections a second for a day.
+const MAX_STRANGER_TERM_JUMP: u64 = 1 << 20;
+/// By how much a member's may: what strangers may have told that member while it was cut off, and to spare.
+const MAX_TERM_JUMP: u64 = 1 << 48;
 
 /// What a server finds on its disk when it starts. The default is an empty disk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -174,9 +176,10 @@ impl Node {
     /// A message has arrived. Messages may be lost, doubled, delayed and reordered.
     pub fn step(&mut self, now: Time, envelope: Envelope) {
         self.observe(now);
-        if envelope.to != self.id || envelope.from == self.id || !self.is_possible_term(envelope.term) {
+        if envelope.to != self.id || envelope.from == self.id {
             return;
         }
+        let Some(believed_term) = self.believed_term(envelope.from, envelope.term) else { return };
         // Leadership is handed over to a member that has the whole log: it knows the leader.
         if envelope.message == Message::TimeoutNow && !self.knows(envelope.from) {
             return;
@@ -196,9 +199,11 @@ impl Node {
             return;
         }
         if envelope.term > self.current_term() {
-            self.become_follower(envelope.term, None);
+            self.become_follower(believed_term, None);
         }
-        self.handle(envelope);
+        if envelope.term == self.current_term() {
+            self.handle(envelope);
+        }
     }
 
     /// Takes a command into the leader's log and says where it stands; it may still be lost if leadership
@@ -324,6 +329,21 @@ impl Node {
         self.leader_id() == Some(id) || self.log.configurations_in_question().any(|known| known.is_member(id))
     }
 
+    /// To which term a message of `from` that names `term` moves this server at most; none if it is not listened to. A
+    /// term is counted up by elections, one at a time. Who names one far beyond ours is lying or broken, and to believe
+    /// it a few times would leave no terms to elect in. Members are believed much more: who was cut off with liars must
+    /// find back to the others. A stranger may be a new leader, so who is behind follows it in steps. A server that has
+    /// no configuration yet knows nobody.
+    pub fn believed_term(&self, from: NodeId, term: Term) -> Option<Term> {
+        let current = self.current_term();
+        let jump = term.0.saturating_sub(current.0);
+        if term > Term::LIMIT || jump > MAX_TERM_JUMP {
+            return None;
+        }
+        let is_trusted = self.knows(from) || self.configuration().is_empty();
+        Some(if is_trusted { term } else { term.min(Term(current.0 + MAX_STRANGER_TERM_JUMP)) })
+    }
+
     /// For how long this server has neither led nor heard a leader.
     pub fn leaderless_us(&self, now: Time) -> u64 {
         if let Role::Leader(_) = self.role { 0 } else { now.since_us(self.leader_seen_at) }
@@ -352,14 +372,6 @@ impl Node {
 
     pub(crate) fn observe(&mut self, now: Time) {
         self.now = self.now.max(now);
-    }
-
-    /// A term is counted up by elections, one at a time. Who names one far beyond ours is lying or broken, and to
-    /// believe it a few times would leave no terms to elect in. A server that has no configuration yet has nothing to
-    /// compare with.
-    fn is_possible_term(&self, term: Term) -> bool {
-        let jump = term.0.saturating_sub(self.current_term().0);
-        term <= Term::LIMIT && (jump <= MAX_TERM_JUMP || self.configuration().is_empty())
     }
 
     fn handle(&mut self, envelope: Envelope) {

@@ -6,7 +6,7 @@
 //! changes nothing of what comes out. (docs/adr/0015-apply-beside-the-core.md)
 
 use tenure_raft::{Entry, EntryId, Payload};
-use tenure_store::{Applied, Command, Garbage, Store};
+use tenure_store::{Applied, Command, Garbage, Snapshot, Store};
 
 use crate::command::{self, Origin};
 
@@ -44,6 +44,8 @@ pub(crate) struct Outcome {
     pub(crate) applied: Option<Applied>,
     /// What is known of the members may have changed.
     pub(crate) changes_roster: bool,
+    /// The state before a compaction, and the revision up to which it went.
+    pub(crate) compacted: Option<(Snapshot, i64)>,
 }
 
 impl Executable {
@@ -87,6 +89,7 @@ impl Executable {
             origin: None,
             applied: None,
             changes_roster: false,
+            compacted: None,
         };
         match &self.body {
             Body::Nothing => {
@@ -98,16 +101,22 @@ impl Executable {
                 Outcome { changes_roster: true, ..outcome }
             }
             Body::Command { origin, command, is_awaited } => {
-                let applied = if *is_awaited {
-                    Some(store.apply_lazily(index, command))
+                let compaction = match command {
+                    Command::Compact { revision, .. } => Some((store.snapshot(), *revision)),
+                    _ => None,
+                };
+                let (applied, is_done) = if *is_awaited {
+                    let applied = store.apply_lazily(index, command);
+                    let is_done = applied.result.is_ok();
+                    (Some(applied), is_done)
                 } else {
                     // The member that was asked makes the answer, which may be many times as large as the state.
-                    let _ = store.apply_unheard(index, command);
-                    None
+                    (None, store.apply_unheard(index, command).result.is_ok())
                 };
+                let compacted = compaction.filter(|_| is_done);
                 let changes_roster =
                     matches!(command, Command::PublishMember(_) | Command::SetPeerUrls { .. });
-                Outcome { origin: Some(*origin), applied, changes_roster, ..outcome }
+                Outcome { origin: Some(*origin), applied, changes_roster, compacted, ..outcome }
             }
         }
     }

@@ -41,7 +41,7 @@ pub enum CheckpointFault {
         /// The file.
         name: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// What was being written could not be read back: a bug, or memory that failed. Nothing of it counts.
     #[error(

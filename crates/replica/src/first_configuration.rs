@@ -14,7 +14,8 @@ use tenure_wal::{Disk, DiskFile};
 use crate::identity::replace_file;
 use crate::record::{decode_configuration, encode_configuration};
 
-pub(crate) const FILE: &str = "first";
+/// The file's name in a member's folder.
+pub const FILE: &str = "first";
 pub(crate) const TEMPORARY_FILE: &str = "first.new";
 const MAGIC: &[u8; 8] = b"TENUREFC";
 const FORMAT_VERSION: u32 = 1;

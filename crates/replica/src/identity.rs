@@ -1,7 +1,7 @@
 //! Who a data directory belongs to.
 //!
-//! The file `identity` is written once, before anything else, and read at every start. A directory of
-//! another cluster, of another member or of a later format is refused here. The random `directory_id` tells
+//! The file `identity` says who is started from the directory: it is made once, and believed at every start. A
+//! directory of a later format is refused here. The random `directory_id` tells
 //! a member that comes back from one that lost its disk: peers pin it, and ignore votes and
 //! acknowledgements under a known member id from another directory (see [`crate::peers`]).
 //!
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use tenure_raft::NodeId;
 use tenure_wal::{Disk, DiskFile};
 
+use crate::beginning::{self, Beginning};
 use crate::first_configuration;
 
 const FILE: &str = "identity";
@@ -46,24 +47,6 @@ pub struct Identity {
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// It is another cluster's or another member's.
-    #[error(
-        "{path} belongs to member {found_member:x} of cluster {found_cluster:x}, but this is member \
-         {member:x} of cluster {cluster:x}: check --data-dir, --name, --initial-cluster and \
-         --initial-cluster-token, and, if it joined a cluster that existed, say --initial-cluster-state existing"
-    )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// The cluster that was expected.
-        cluster: u64,
-        /// The member that was expected.
-        member: u64,
-        /// The cluster it belongs to.
-        found_cluster: u64,
-        /// The member it belongs to.
-        found_member: u64,
-    },
     /// It was written by a later version of the program.
     #[error(
         "{path} has format version {found}; this program knows version {FORMAT_VERSION}: use a newer one"
@@ -95,12 +78,13 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
 }
 
-/// Takes a directory into use for `member_id` of `cluster_id`: makes its identity if it is empty (with
-/// `new_directory_id`), otherwise checks it, and counts the start. Durable when it returns.
+/// Takes a directory into use and counts the start. One that is empty becomes that of `member_id` of `cluster_id`,
+/// with `new_directory_id`; any other stays whose it is, whatever was asked for: what was written when it was made is
+/// truer than what flags say by now. Durable when it returns.
 pub fn claim<D: Disk>(
     disk: &D,
     cluster_id: u64,
@@ -112,15 +96,6 @@ pub fn claim<D: Disk>(
     let names = disk.list().map_err(io)?;
     let identity = if exists(&names) {
         let found = read(disk)?;
-        if (found.cluster_id, found.member_id) != (cluster_id, member_id) {
-            return Err(IdentityError::Foreign {
-                path,
-                cluster: cluster_id,
-                member: member_id.as_u64(),
-                found_cluster: found.cluster_id,
-                found_member: found.member_id.as_u64(),
-            });
-        }
         Identity { boot: found.boot + 1, ..found }
     } else if names.iter().all(|name| is_before_identity(name)) {
         Identity { cluster_id, member_id, directory_id: new_directory_id, boot: 1 }
@@ -133,11 +108,12 @@ pub fn claim<D: Disk>(
 
 /// What may be in a directory that has no identity yet.
 fn is_before_identity(name: &str) -> bool {
-    [TEMPORARY_FILE, "lock", first_configuration::FILE, first_configuration::TEMPORARY_FILE].contains(&name)
+    let before = [Beginning::FILE, beginning::TEMPORARY_FILE, first_configuration::FILE];
+    before.contains(&name) || [TEMPORARY_FILE, "lock", first_configuration::TEMPORARY_FILE].contains(&name)
 }
 
 /// Whether one of these files is an identity.
-pub(crate) fn exists(names: &[String]) -> bool {
+pub fn exists(names: &[String]) -> bool {
     names.iter().any(|name| name == FILE)
 }
 

@@ -42,6 +42,14 @@ pub enum Job {
     },
     /// Something happened that logs and metrics may show.
     Event(Event),
+    /// The history was compacted. etcd hashes what a compaction finds, which takes long and is no part of the state:
+    /// whoever wants that hash makes it of this.
+    Compacted {
+        /// The state before.
+        before: tenure_store::Snapshot,
+        /// Up to here.
+        revision: i64,
+    },
 }
 
 /// Work on the log.

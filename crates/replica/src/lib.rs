@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+mod beginning;
 mod checkpoint_worker;
 mod checkpointing;
 mod client_reads;
@@ -36,6 +37,7 @@ mod replica;
 mod segments;
 
 pub use apply::{ApplyDone, ApplyJob};
+pub use beginning::Beginning;
 pub use checkpoint_worker::{CheckpointFault, CheckpointWorker};
 pub use command::Origin;
 pub use identity::{Identity, IdentityError};

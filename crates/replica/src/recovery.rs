@@ -38,6 +38,17 @@ pub enum RecoveryError {
     Mismatch(String),
 }
 
+impl RecoveryError {
+    /// What the system said, if it is the disk that failed. (The text has it already.)
+    pub fn io_error(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Log(WalError::Io { source, .. } | WalError::NoSpace { source, .. })
+            | Self::Checkpoint(CheckpointFault::Io { source, .. }) => Some(source),
+            Self::Log(_) | Self::Checkpoint(_) | Self::LogMissing { .. } | Self::Mismatch(_) => None,
+        }
+    }
+}
+
 /// What is needed to start.
 #[derive(Clone, Debug)]
 pub struct Start {

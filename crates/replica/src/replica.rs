@@ -51,6 +51,8 @@ pub struct Replica {
     /// What the fork is to forget, too.
     buried_through: i64,
     publication: Publication,
+    /// The last index that was in the log at the start: up to here what is applied has been applied before.
+    recovered_through: u64,
     roster_version: u64,
     next_request: u64,
     now: Time,
@@ -101,6 +103,7 @@ impl Replica {
             "the state is the one that the snapshot stands for"
         );
         let checkpoint = Checkpointing::covered(&store);
+        let recovered_through = restored.entries.last().map_or(0, |entry| entry.id.index.0);
         let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
         Replica {
             writes: ClientWrites::new(identity.member_id, identity.boot),
@@ -118,6 +121,7 @@ impl Replica {
             is_applying: false,
             buried_through: 0,
             publication: Publication::default(),
+            recovered_through,
             roster_version: 0,
             next_request: 1,
             now,

@@ -17,16 +17,6 @@ use crate::config::Config;
 use crate::handle::Handle;
 use crate::url::Url;
 
-/// The members that are known at the start: of a new cluster from its flags, else as the others said.
-pub(crate) fn first_members(config: &Config) -> BTreeMap<u64, Member> {
-    let first = config.first_members().into_iter().map(|(id, name)| {
-        let mut peer_urls: Vec<String> = config.initial_cluster[&name].iter().map(Url::to_string).collect();
-        peer_urls.sort();
-        (id.as_u64(), Member { id: id.as_u64(), name, peer_urls, ..Member::default() })
-    });
-    first.collect()
-}
-
 /// All members of a configuration, by id, with what is known of each.
 fn list(first: &BTreeMap<u64, Member>, configuration: &Configuration, state: &Snapshot) -> Vec<pb::Member> {
     let known: BTreeMap<u64, &Member> = state.members().map(|member| (member.id, member)).collect();
@@ -44,14 +34,13 @@ fn list(first: &BTreeMap<u64, Member>, configuration: &Configuration, state: &Sn
 }
 
 /// What this member publishes of itself.
-pub(crate) fn own_member(config: &Config, id: NodeId, directory_id: u64) -> Member {
-    let texts = |urls: &[Url]| urls.iter().map(Url::to_string).collect();
+pub(crate) fn own_member(config: &Config, id: NodeId, directory_id: u64, peer_urls: Vec<String>) -> Member {
     Member {
         id: id.as_u64(),
         directory_id: Some(directory_id),
         name: config.name.clone(),
-        peer_urls: texts(&config.initial_advertise_peer_urls),
-        client_urls: texts(&config.advertise_client_urls),
+        peer_urls,
+        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
     }
 }
 

@@ -3,12 +3,10 @@
 //! The names are those of etcd's flags. How they come from a command line or an environment is the
 //! binary's business.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use sha1::{Digest, Sha1};
 use tenure_api::peer::MAX_FRAME_BYTES;
-use tenure_raft::NodeId;
 use tenure_wal::MAX_BATCH_BYTES;
 
 use crate::url::Url;
@@ -29,12 +27,13 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// What clients are told.
     pub advertise_client_urls: Vec<Url>,
-    /// What the other members are told.
-    pub initial_advertise_peer_urls: Vec<Url>,
-    /// The members of a new cluster and their peer URLs.
-    pub initial_cluster: BTreeMap<String, Vec<Url>>,
-    /// Tells apart clusters that would otherwise have the same ids.
-    pub initial_cluster_token: String,
+    /// What the other members are told; etcd's default if nothing was said.
+    pub initial_advertise_peer_urls: Option<Vec<Url>>,
+    /// The members of a new cluster and their peer URLs, as they were written; this member alone if nothing was. It
+    /// is read by a member that begins: to one that has begun it says nothing, so neither can it be wrong there.
+    pub initial_cluster: Option<String>,
+    /// Tells apart clusters that would otherwise have the same ids; etcd's default if nothing was said.
+    pub initial_cluster_token: Option<String>,
     /// Whether the cluster exists already, and knows this member: then it is joined, not made.
     pub is_cluster_existing: bool,
     /// How many learners there may be that wait for somebody to promote them.
@@ -47,6 +46,12 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// The most operations of a transaction.
     pub max_txn_ops: usize,
+    /// How many requests a client may have under way on one connection.
+    pub max_concurrent_streams: u32,
+    /// How long a client's connection is silent before the client is asked whether it is there; 0 never asks.
+    pub grpc_keepalive_interval: Duration,
+    /// How long it may take to answer that; 0 never asks.
+    pub grpc_keepalive_timeout: Duration,
     /// After how many entries a checkpoint is taken.
     pub snapshot_count: u64,
     /// How many entries before a checkpoint are kept for followers that are a little behind.
@@ -85,6 +90,9 @@ pub enum ConfigError {
         /// The address.
         url: String,
     },
+    /// It cannot be read.
+    #[error("--initial-cluster: {0}")]
+    InitialCluster(String),
     /// A flag that needs a value has none.
     #[error("--{flag} must not be empty")]
     Empty {
@@ -113,6 +121,9 @@ pub enum ConfigError {
         /// What is possible.
         limit_bytes: usize,
     },
+    /// Clients would be sent to an address where nobody listens.
+    #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
+    NothingAdvertised,
     /// A bound of zero.
     #[error("--{flag} must be at least 1")]
     Zero {
@@ -121,6 +132,10 @@ pub enum ConfigError {
     },
 }
 
+/// Where etcd's peers are when nothing is said.
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+/// etcd's token when nothing is said.
+const DEFAULT_TOKEN: &str = "etcd-cluster";
 const MAX_ELECTION_TIMEOUT_MS: u64 = 50_000;
 /// With what its encoding adds, a request of this size is a command that fits into a frame.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
@@ -159,77 +174,22 @@ impl Config {
             ("listen-client-urls", &self.listen_client_urls),
             ("listen-peer-urls", &self.listen_peer_urls),
             ("advertise-client-urls", &self.advertise_client_urls),
-            ("initial-advertise-peer-urls", &self.initial_advertise_peer_urls),
         ] {
             if urls.is_empty() {
                 return Err(ConfigError::Empty { flag });
             }
         }
-        self.check_cluster()
+        Ok(())
     }
 
-    fn check_cluster(&self) -> Result<(), ConfigError> {
-        let Some(own) = self.initial_cluster.get(&self.name) else {
-            let known = self.initial_cluster.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(ConfigError::NameNotInCluster { name: self.name.clone(), known });
-        };
-        if sorted(own) != sorted(&self.initial_advertise_peer_urls) {
-            return Err(ConfigError::PeerUrlsDiffer {
-                name: self.name.clone(),
-                in_cluster: join(own),
-                advertised: join(&self.initial_advertise_peer_urls),
-            });
-        }
-        let mut all: Vec<String> = self.initial_cluster.values().flatten().map(Url::to_string).collect();
-        all.sort();
-        match all.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(ConfigError::DuplicateUrl { url: pair[0].clone() }),
-            None => Ok(()),
-        }
+    /// What the other members are told.
+    pub(crate) fn advertised_peer_urls(&self) -> Vec<Url> {
+        let default = || vec![DEFAULT_PEER_URL.parse().expect("the default is a URL")];
+        self.initial_advertise_peer_urls.clone().unwrap_or_else(default)
     }
 
-    /// The ids of the first members, with their names.
-    pub fn first_members(&self) -> BTreeMap<NodeId, String> {
-        let id = |urls: &[Url]| member_id(urls, &self.initial_cluster_token);
-        self.initial_cluster.iter().map(|(name, urls)| (id(urls), name.clone())).collect()
+    /// The cluster's token.
+    pub(crate) fn token(&self) -> &str {
+        self.initial_cluster_token.as_deref().unwrap_or(DEFAULT_TOKEN)
     }
-
-    /// This member's id in a new cluster.
-    pub fn member_id(&self) -> NodeId {
-        member_id(&self.initial_advertise_peer_urls, &self.initial_cluster_token)
-    }
-
-    /// A new cluster's id: the same on every member without a word exchanged, as in etcd.
-    pub fn cluster_id(&self) -> u64 {
-        let mut hash = Sha1::new();
-        for id in self.first_members().keys() {
-            hash.update(id.as_u64().to_be_bytes());
-        }
-        first_word(&hash.finalize())
-    }
-}
-
-/// etcd's member id: a hash of the sorted peer URLs and the cluster's token.
-fn member_id(urls: &[Url], token: &str) -> NodeId {
-    let mut hash = Sha1::new();
-    for url in sorted(urls) {
-        hash.update(url);
-    }
-    hash.update(token);
-    // Zero, which means "none", comes up once in 2^64.
-    NodeId::new(first_word(&hash.finalize()).max(1)).expect("not zero")
-}
-
-fn first_word(digest: &[u8]) -> u64 {
-    u64::from_be_bytes(digest[..8].try_into().expect("a SHA-1 digest has 20 bytes"))
-}
-
-fn sorted(urls: &[Url]) -> Vec<String> {
-    let mut texts: Vec<String> = urls.iter().map(Url::to_string).collect();
-    texts.sort();
-    texts
-}
-
-fn join(urls: &[Url]) -> String {
-    sorted(urls).join(",")
 }

@@ -19,6 +19,7 @@ use tenure_store::{Garbage, Member};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Alarm, Clock};
+use crate::compaction_hashes::CompactionHashes;
 use crate::gate::{FAREWELL, Gate};
 use crate::input::{Asked, Input, Stop};
 use crate::metrics::Metrics;
@@ -60,6 +61,7 @@ pub(crate) struct Surroundings {
     pub(crate) first_members: BTreeMap<u64, Member>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) compaction_hashes: Arc<CompactionHashes>,
 }
 
 struct Core {
@@ -220,6 +222,9 @@ impl Core {
                 Job::Event(event) => {
                     crate::events::log(self.replica.node().id(), &event);
                     self.surroundings.metrics.on_event(&event);
+                }
+                Job::Compacted { before, revision } => {
+                    self.surroundings.compaction_hashes.begin(before, revision);
                 }
             }
         }

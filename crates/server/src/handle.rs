@@ -11,6 +11,7 @@ use tenure_store::{Command, Limits, Member, Rejection, Response, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
+use crate::compaction_hashes::CompactionHashes;
 use crate::core::Leadership;
 use crate::heavy::Heavy;
 use crate::input::Asked;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) metrics: Metrics,
     pub(crate) heavy: Arc<Heavy>,
+    pub(crate) compaction_hashes: Arc<CompactionHashes>,
 }
 
 /// A write that was executed.

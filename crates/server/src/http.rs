@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use serde_json::json;
 use tenure_api::ApiError;
-use tonic::Status;
 
+use crate::exposition;
+use crate::grpc;
 use crate::handle::Handle;
 use crate::version::{API_VERSION, STORAGE_VERSION, VERSION};
 
+/// What Go's server says with every error, and etcd with every answer of a probe.
+pub(crate) const NOSNIFF: (HeaderName, &str) = (HeaderName::from_static("x-content-type-options"), "nosniff");
 /// A member that cannot confirm a read within this is not healthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,17 +30,18 @@ pub(crate) fn router(handle: Handle) -> Router {
 }
 
 /// etcd takes nothing but GET here, not even HEAD.
-async fn not_allowed() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], "Method Not Allowed\n").into_response()
+pub(crate) async fn not_allowed() -> Response {
+    let headers = [(header::ALLOW, "GET"), NOSNIFF];
+    (StatusCode::METHOD_NOT_ALLOWED, headers, "Method Not Allowed\n").into_response()
 }
 
 /// What is neither an endpoint nor a method: gRPC's answer to a client of gRPC, HTTP's to all others.
-pub(crate) async fn not_found(headers: HeaderMap) -> Response {
+pub(crate) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE);
     if content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc")) {
-        Status::unimplemented("").into_http()
+        grpc::unknown_service(uri.path()).into_http()
     } else {
-        (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+        (StatusCode::NOT_FOUND, [NOSNIFF], "404 page not found\n").into_response()
     }
 }
 
@@ -70,7 +74,7 @@ async fn health(State(handle): State<Handle>, Query(query): Query<Vec<(String, S
         None => json!({ "health": "true", "reason": "" }).to_string().into_response(),
         Some(reason) => {
             let body = format!("{}\n", json!({ "health": "false", "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, [NOSNIFF], body).into_response()
         }
     }
 }
@@ -79,7 +83,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
     match handle.state().await {
         Ok((_, status)) => {
             let text = handle.shared.metrics.text(&status);
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }

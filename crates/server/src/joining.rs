@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::founders::Founders;
 use crate::peer::{invalid, read_frame};
 use crate::url::Url;
 
@@ -35,10 +35,9 @@ pub(crate) struct Place {
     pub(crate) members: BTreeMap<u64, Member>,
 }
 
-/// Asks the members that `config` names until one knows this server; an error says what to do.
-pub(crate) async fn find_place(config: &Config) -> Result<Place, String> {
-    let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
-    let urls: Vec<&Url> = others.flat_map(|(_, urls)| urls).collect();
+/// Asks the members that the flags name until one knows this server; an error says what to do.
+pub(crate) async fn find_place(founders: &Founders, advertised: &[Url]) -> Result<Place, String> {
+    let urls: Vec<&Url> = founders.others_urls().collect();
     if urls.is_empty() {
         return Err(
             "--initial-cluster-state existing needs the members of the cluster in --initial-cluster, to ask \
@@ -51,7 +50,7 @@ pub(crate) async fn find_place(config: &Config) -> Result<Place, String> {
     while Instant::now() < give_up {
         for url in &urls {
             match tokio::time::timeout(ANSWER_TIMEOUT, ask(url)).await {
-                Ok(Ok(answer)) => match place_in(answer, config) {
+                Ok(Ok(answer)) => match place_in(answer, founders.own_urls(), advertised) {
                     Ok(place) => return Ok(place),
                     Err(unknown) => why = format!("{url}: {unknown}"),
                 },
@@ -80,10 +79,14 @@ async fn ask(url: &Url) -> io::Result<Members> {
     }
 }
 
-fn place_in(answer: Members, config: &Config) -> Result<Place, String> {
-    let own = sorted(config.initial_advertise_peer_urls.iter().map(Url::to_string));
-    let is_own = |member: &&MemberAddress| sorted(member.peer_urls.iter().cloned()) == own;
-    let Some(found) = answer.members.iter().find(is_own) else {
+/// The member whose peer URLs are those that `--initial-cluster` has for this server, as in etcd, or those that it
+/// advertises.
+fn place_in(answer: Members, own: &[Url], advertised: &[Url]) -> Result<Place, String> {
+    let [own, advertised] = [own, advertised].map(|urls| sorted(urls.iter().map(Url::to_string)));
+    let has = |urls: &[String]| {
+        answer.members.iter().find(|member| sorted(member.peer_urls.iter().cloned()) == urls)
+    };
+    let Some(found) = has(&own).or_else(|| has(&advertised)) else {
         return Err(format!(
             "no member of cluster {:x} has the peer URLs {}: add it with `member add`, or check \
              --initial-advertise-peer-urls",

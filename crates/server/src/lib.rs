@@ -14,13 +14,21 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod client_port;
 mod clock;
 mod cluster;
+mod compaction_hashes;
 mod config;
 mod core;
+mod deadline;
+mod descriptors;
 mod events;
+mod exposition;
+mod founders;
 mod gate;
+mod grpc;
 mod handle;
+mod health;
 mod heavy;
 mod http;
 mod input;
@@ -34,13 +42,17 @@ mod oversize;
 mod peer;
 mod pins;
 mod range_chunks;
+mod readiness;
+mod requests;
 mod roster;
+mod seldom;
 mod serve;
 mod url;
 mod version;
 mod workers;
 
 pub use config::{Config, ConfigError};
+pub use readiness::{OnPhase, Phase};
 pub use serve::{ServeError, serve};
 pub use url::{Url, UrlError};
 pub use version::{API_VERSION, VERSION};

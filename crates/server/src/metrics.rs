@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tenure_raft::Event;
 use tenure_replica::{ReplicaStatus, Reply};
+
+use crate::exposition;
 
 /// etcd's buckets: a millisecond, doubled 13 times.
 const FSYNC_BUCKETS: usize = 14;
@@ -109,9 +111,9 @@ impl Metrics {
             "The store's revision",
             metrics.revision.clone(),
         );
-        let version_info =
-            prometheus_client::metrics::info::Info::new(vec![("server_version", version.to_owned())]);
-        registry.register("etcd_server_version", "The version of the server", version_info);
+        let server_version = Family::<Vec<(&'static str, String)>, Gauge>::default();
+        server_version.get_or_create(&vec![("server_version", version.to_owned())]).set(1);
+        registry.register("etcd_server_version", "The version of the server", server_version);
         Metrics { inner: Arc::new(Inner { registry, all: metrics }) }
     }
 
@@ -142,8 +144,37 @@ impl Metrics {
         set(&self.inner.all.revision, status.revision as u64);
         set(&self.inner.all.store_bytes, status.store_bytes);
         set(&self.inner.all.store_bytes_in_use, status.store_bytes);
-        let mut text = String::new();
-        encode(&mut text, &self.inner.registry).expect("a String takes everything");
-        text
+        self.exposition()
+    }
+
+    /// All metrics as text, with the gauges as they were set last.
+    pub(crate) fn exposition(&self) -> String {
+        exposition::text(&self.inner.registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::tests::families;
+
+    #[test]
+    fn the_metrics_of_a_member_keep_the_rules_of_the_format_and_have_etcds_names_and_types() {
+        let text = Metrics::new("3.7.3").exposition();
+        let families = families(&text);
+        for family in [
+            ("etcd_server_has_leader", "gauge"),
+            ("etcd_server_is_leader", "gauge"),
+            ("etcd_server_leader_changes_seen_total", "counter"),
+            ("etcd_server_proposals_committed_total", "gauge"),
+            ("etcd_server_proposals_failed_total", "counter"),
+            ("etcd_disk_wal_fsync_duration_seconds", "histogram"),
+            ("etcd_server_version", "gauge"),
+        ] {
+            assert!(families.contains(&family), "{family:?} is not in {families:?}");
+        }
+        assert!(text.contains("\netcd_server_version{server_version=\"3.7.3\"} 1\n"), "{text}");
+        assert!(text.contains("\netcd_server_leader_changes_seen_total 0\n"), "{text}");
+        assert!(!text.contains("EOF"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! Takes a member's data directory into use: whose it is, what is in it, and the settings by which it is run.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use tenure_raft::Configuration;
 use tenure_replica::first_configuration;
 use tenure_replica::identity::{self, Identity};
 use tenure_replica::peers::PinnedPeers;
-use tenure_replica::{Options, Start, Started, prepare_log};
+use tenure_replica::{Beginning, Options, Start, Started, prepare_log};
 use tenure_store::Member;
-use tenure_wal::RealDisk;
+use tenure_wal::{Disk, RealDisk};
 
 use crate::clock::Clock;
-use crate::config::{COMMAND_SLACK_BYTES, Config};
+use crate::config::{COMMAND_SLACK_BYTES, Config, ConfigError};
+use crate::founders::Founders;
 use crate::gate::Gate;
 use crate::joining::{self, Place};
 use crate::pins::{self, PinKeeper};
@@ -21,30 +23,49 @@ use crate::roster::Roster;
 use crate::serve::ServeError;
 use crate::url::Url;
 
+/// How a member comes to know who it is.
+pub(crate) enum Origin {
+    /// It has begun before: its data directory says it.
+    Disk,
+    /// It is one of the first of a new cluster, as its flags say.
+    Founds(Founders),
+    /// It was added to a cluster that exists, which says it.
+    Joins(Place),
+}
+
 /// A member that is ready to run.
 pub(crate) struct Opened {
     pub(crate) started: Started<RealDisk>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) pins: PinKeeper,
     pub(crate) member_disk_id: u64,
+    /// The members that it was told of when it began.
+    pub(crate) first_members: BTreeMap<u64, Member>,
+    /// Where it said then that it is reached.
+    pub(crate) own_peer_urls: Vec<String>,
 }
 
-/// Which member of an existing cluster this is, if it has no data that says so yet.
-pub(crate) async fn find_place(config: &Config) -> Result<Option<Place>, String> {
-    let has_identity = config.data_dir.join("member").join("identity").exists();
-    if !config.is_cluster_existing || has_identity {
-        return Ok(None);
+/// What the flags say of the cluster, if it is for them to say: of a member that has begun they say nothing any more, and
+/// may be as wrong as they like, as at etcd.
+pub(crate) fn read_flags(config: &Config) -> Result<Option<Founders>, ConfigError> {
+    let has_begun = config.data_dir.join("member").join("identity").exists();
+    if has_begun { Ok(None) } else { Founders::of(config).map(Some) }
+}
+
+/// Finds out who this member is.
+pub(crate) async fn find_origin(config: &Config, founders: Option<Founders>) -> Result<Origin, ServeError> {
+    let Some(founders) = founders else { return Ok(Origin::Disk) };
+    let advertised = config.advertised_peer_urls();
+    if config.is_cluster_existing {
+        let place = joining::find_place(&founders, &advertised).await.map_err(ServeError::Join)?;
+        return Ok(Origin::Joins(place));
     }
-    joining::find_place(config).await.map(Some)
+    founders.check_advertised(&advertised).await?;
+    Ok(Origin::Founds(founders))
 }
 
 /// Takes the data directory into use and recovers what is in it.
-pub(crate) fn open(
-    config: &Config,
-    place: Option<&Place>,
-    first_members: &BTreeMap<u64, Member>,
-    clock: Clock,
-) -> Result<Opened, ServeError> {
+pub(crate) fn open(config: &Config, origin: &Origin, clock: Clock) -> Result<Opened, ServeError> {
     let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
     let folder = config.data_dir.join("member");
     refuse_etcds(&folder)?;
@@ -53,9 +74,13 @@ pub(crate) fn open(
         tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
     let member_disk = RealDisk::open(&folder)?;
     prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
-    let (identity, first_configuration) = claim(config, place, &member_disk)?;
-    let pins = PinnedPeers::load(&member_disk)
-        .map_err(|source| ServeError::Io { what: "cannot read the file of pinned peers", source })?;
+    let Claimed { identity, first_configuration, first_members, own_peer_urls } =
+        claim(config, origin, &member_disk)?;
+    let pins = PinnedPeers::load(&member_disk).map_err(|source| ServeError::File {
+        op: "read",
+        path: folder.join("peers"),
+        source,
+    })?;
     let start = Start {
         identity,
         first_configuration,
@@ -65,47 +90,102 @@ pub(crate) fn open(
     };
     let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
     let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
-    let roster = Roster::of(&started.replica, first_members);
+    let roster = Roster::of(&started.replica, &first_members);
     let member_disk_id = identity.directory_id;
-    let own_peer_urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
     let (known_pins, pins) = pins::keep(member_disk, pins);
-    let gate = Arc::new(Gate::new(identity, own_peer_urls, roster, known_pins));
+    let gate = Arc::new(Gate::new(identity, own_peer_urls.clone(), roster, known_pins));
     if let Some(torn) = &started.torn_tail {
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }
-    Ok(Opened { started, gate, pins, member_disk_id })
+    Ok(Opened { started, gate, pins, member_disk_id, first_members, own_peer_urls })
 }
 
-/// Whose the data directory is, or is to be, and the configuration that this member began with.
-fn claim(
-    config: &Config,
-    place: Option<&Place>,
-    disk: &RealDisk,
-) -> Result<(Identity, Configuration), ServeError> {
-    let io = |what| move |source| ServeError::Io { what, source };
-    let cannot_read = io("cannot read the configuration that this member began with");
-    let kept = first_configuration::load(disk).map_err(cannot_read)?;
-    let of_flags = || Configuration::of_voters(config.first_members().into_keys());
-    // What was written when the directory was made is truer than what the flags say by now.
-    let has_joined = kept.as_ref().is_some_and(|first| first.voters.is_empty());
-    let (cluster_id, member_id) = match place {
-        Some(place) => (place.cluster_id, place.member_id),
-        None if has_joined || (config.is_cluster_existing && kept.is_some()) => {
-            let found = identity::read(disk)?;
-            (found.cluster_id, found.member_id)
+/// Whose a data directory is, and how it began.
+struct Claimed {
+    identity: Identity,
+    first_configuration: Configuration,
+    first_members: BTreeMap<u64, Member>,
+    own_peer_urls: Vec<String>,
+}
+
+/// Whose the data directory is, or is to be, and with what this member began.
+fn claim(config: &Config, origin: &Origin, disk: &RealDisk) -> Result<Claimed, ServeError> {
+    let file = |op, name| move |source| ServeError::File { op, path: disk.path_of(name), source };
+    let (cluster_id, member_id, members, first_configuration) = match origin {
+        Origin::Disk => return claim_again(config, disk),
+        Origin::Founds(founders) => {
+            let voters = Configuration::of_voters(founders.ids().into_keys());
+            (founders.cluster_id(), founders.own_id(), founders.members(), voters)
         }
-        None => (config.cluster_id(), config.member_id()),
+        // Who the members are it learns from the log.
+        Origin::Joins(place) => {
+            (place.cluster_id, place.member_id, place.members.clone(), Configuration::default())
+        }
     };
-    let first = match (kept, place) {
-        // A start that did not come to its identity may have left another.
-        (_, Some(_)) => Configuration::default(),
-        (Some(kept), None) => kept,
-        (None, None) => of_flags(),
+    // Both before the identity. A start that did not come to it may have left others.
+    first_configuration::keep(disk, &first_configuration)
+        .map_err(file("write", first_configuration::FILE))?;
+    let beginning = Beginning {
+        token: config.token().to_owned(),
+        cluster: config.initial_cluster.clone().unwrap_or_default(),
+        peer_urls: joined(&config.advertised_peer_urls()),
+        members: members.values().cloned().collect(),
     };
-    first_configuration::keep(disk, &first).map_err(io("cannot write down the first configuration"))?;
+    beginning.keep(disk).map_err(file("write", Beginning::FILE))?;
     let directory_id = getrandom::u64()
         .map_err(|error| ServeError::Io { what: "cannot draw a directory id", source: error.into() })?;
-    Ok((identity::claim(disk, cluster_id, member_id, directory_id)?, first))
+    let identity = identity::claim(disk, cluster_id, member_id, directory_id)?;
+    let own_peer_urls = members.get(&member_id.as_u64()).map(|own| own.peer_urls.clone()).unwrap_or_default();
+    Ok(Claimed { identity, first_configuration, first_members: members, own_peer_urls })
+}
+
+/// Whose the data directory is: it counts, whatever the flags say by now. What differs is worth a line in the log.
+fn claim_again(config: &Config, disk: &RealDisk) -> Result<Claimed, ServeError> {
+    let file = |name| move |source| ServeError::File { op: "read", path: disk.path_of(name), source };
+    let Identity { cluster_id, member_id, directory_id, .. } = identity::read(disk)?;
+    let first_configuration = first_configuration::load(disk)
+        .and_then(|kept| kept.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(file(first_configuration::FILE))?;
+    let first_members = if let Some(beginning) = Beginning::load(disk).map_err(file(Beginning::FILE))? {
+        warn_of_differences(config, &beginning, &config.data_dir);
+        beginning.members.into_iter().map(|member| (member.id, member)).collect()
+    } else {
+        // Made by a version that did not write it down: the flags are all there is, and nothing to compare them with.
+        Founders::of(config).map(|founders| founders.members()).unwrap_or_default()
+    };
+    let own_peer_urls = first_members.get(&member_id.as_u64()).map(|own| own.peer_urls.clone());
+    let advertised = || config.advertised_peer_urls().iter().map(Url::to_string).collect();
+    let own_peer_urls = own_peer_urls.unwrap_or_else(advertised);
+    let identity = identity::claim(disk, cluster_id, member_id, directory_id)?;
+    Ok(Claimed { identity, first_configuration, first_members, own_peer_urls })
+}
+
+fn joined(urls: &[Url]) -> String {
+    let mut texts: Vec<String> = urls.iter().map(Url::to_string).collect();
+    texts.sort();
+    texts.join(",")
+}
+
+/// Flags that are not given say nothing, and so nothing else.
+fn warn_of_differences(config: &Config, then: &Beginning, folder: &Path) {
+    for (flag, was, is) in [
+        ("initial-cluster", &then.cluster, config.initial_cluster.clone()),
+        ("initial-cluster-token", &then.token, config.initial_cluster_token.clone()),
+        (
+            "initial-advertise-peer-urls",
+            &then.peer_urls,
+            config.initial_advertise_peer_urls.as_deref().map(joined),
+        ),
+    ] {
+        if let Some(is) = is.filter(|is| is != was) {
+            tracing::warn!(
+                now = is,
+                then = was,
+                data_dir = %folder.display(),
+                "--{flag} is ignored: this member began with another value, and its data directory counts"
+            );
+        }
+    }
 }
 
 /// etcd has its log and its store in the same folders, under other names: one would never see the other's.

@@ -13,6 +13,10 @@ const TRANSPORT_SLACK_BYTES: usize = 512 << 10;
 const FOUND: &str = "Error, decoded message length too large: found ";
 const LIMIT: &str = " bytes, the limit is: ";
 
+/// How it begins and goes on when one becomes too long as it is unpacked.
+const UNPACKED: &str = "Error decompressing: size limit, of ";
+const EXCEEDED: &str = " bytes, exceeded while decompressing message";
+
 /// The longest message that gRPC takes.
 pub(crate) fn max_message_bytes(max_request_bytes: usize) -> usize {
     max_request_bytes + TRANSPORT_SLACK_BYTES
@@ -29,6 +33,11 @@ pub(crate) async fn in_etcds_words(response: Response) -> Response {
 }
 
 fn too_long(status: &Status) -> Option<Status> {
+    let unpacked = status.message().strip_prefix(UNPACKED).and_then(|rest| rest.strip_suffix(EXCEEDED));
+    if let Some(limit) = unpacked {
+        let text = format!("grpc: received message after decompression larger than max {limit}");
+        return Some(Status::resource_exhausted(text));
+    }
     let rest = status.message().strip_prefix(FOUND).filter(|_| status.code() == Code::OutOfRange)?;
     let (found, limit) = rest.strip_suffix(" bytes")?.split_once(LIMIT)?;
     Some(Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")))

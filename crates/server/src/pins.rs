@@ -25,7 +25,13 @@ pub(crate) enum PinError {
     Changed(#[from] DirectoryChanged),
     /// Our own disk failed, which is final (docs/adr/0005-failed-fsync-is-final.md).
     #[error("a peer's data directory cannot be written down: {0}")]
-    Disk(#[from] io::Error),
+    Disk(io::Error),
+}
+
+impl From<io::Error> for PinError {
+    fn from(error: io::Error) -> PinError {
+        PinError::Disk(error)
+    }
 }
 
 enum Job {

@@ -1,45 +1,48 @@
 //! Starts a member, runs it, and stops it in good order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::map_response;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::Response;
 use tenure_api::pb::etcdserverpb::cluster_server::ClusterServer;
 use tenure_api::pb::etcdserverpb::kv_server::KvServer;
 use tenure_api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use tenure_replica::identity::IdentityError;
 use tenure_replica::{RecoveryError, Started};
-use tenure_store::{Limits, Member};
+use tenure_store::Limits;
 use tenure_wal::WalError;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use crate::client_port::ClientPort;
 use crate::clock::Clock;
-use crate::cluster::{ClusterService, first_members, own_member};
+use crate::cluster::{ClusterService, own_member};
+use crate::compaction_hashes::CompactionHashes;
 use crate::config::{Config, ConfigError};
 use crate::core::{self, Leadership, Surroundings};
+use crate::descriptors::{Descriptors, TooFewDescriptors};
 use crate::handle::{Handle, Shared};
 use crate::heavy::Heavy;
 use crate::input::{Input, MAX_WAITING, Stop};
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
-use crate::opening::{Opened, find_place, open};
+use crate::opening::{Opened, find_origin, open, read_flags};
 use crate::peer::Peers;
+use crate::readiness::{OnPhase, Phase};
+use crate::requests::RequestBudget;
 use crate::url::Url;
 use crate::version::{API_VERSION, VERSION};
 use crate::workers::{Ended, LOG_THREAD};
-use crate::{http, large, oversize, peer, workers};
+use crate::{deadline, descriptors, grpc, health, http, large, oversize, peer, readiness, requests, workers};
 
 /// How long requests under way may take when the member stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,6 +57,9 @@ pub enum ServeError {
     /// The settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The limit of open files leaves nothing to work with.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The data directory is not this member's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -85,15 +91,25 @@ pub enum ServeError {
         /// The address.
         url: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
-    /// The system gives no more threads or randomness, or the file of pinned peers cannot be read.
+    /// A file of the data directory cannot be read or written.
+    #[error("cannot {op} {path}: {source}")]
+    File {
+        /// What was attempted.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        r#source: io::Error,
+    },
+    /// The system gives no more threads or randomness.
     #[error("{what}: {source}")]
     Io {
         /// What was attempted.
         what: &'static str,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The cluster that is to be joined does not know this member, or cannot be asked.
     #[error("{0}")]
@@ -113,22 +129,28 @@ pub enum ServeError {
 }
 
 /// Runs a member until `shutdown` resolves, then hands its leadership over and stops.
-pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    on_phase: OnPhase,
+) -> Result<(), ServeError> {
     config.check()?;
+    let founders = read_flags(&config)?;
+    let descriptors = Descriptors::raise()?;
     let clock = Clock::start();
     let peer_listeners = listen(&config.listen_peer_urls, "peers", "listen-peer-urls").await?;
     let client_listeners = listen(&config.listen_client_urls, "clients", "listen-client-urls").await?;
-    let place = find_place(&config).await.map_err(ServeError::Join)?;
-    let first_members = place.as_ref().map_or_else(|| first_members(&config), |place| place.members.clone());
-    let opened = open(&config, place.as_ref(), &first_members, clock)?;
-    let mut running = Running::start(&config, clock, opened, first_members, peer_listeners)?;
-    running.serve_clients(&config, client_listeners).await;
-    running.announce(&config);
+    let origin = find_origin(&config, founders).await?;
+    let opened = open(&config, &origin, clock)?;
+    let mut running = Running::start(&config, clock, opened, descriptors, peer_listeners)?;
+    running.serve_clients(&config, descriptors, client_listeners).await;
+    running.announce(&config, on_phase.clone());
     let end = tokio::select! {
         result = &mut running.core => Some(of_core(result)),
         Some(Ended { result, .. }) = running.ended.recv() => Some(of_thread(result, &mut running.core).await),
         () = shutdown => None,
     };
+    on_phase(Phase::Stopping);
     running.stop(&config, end).await.map_err(|stop| why_stopped(stop, &config))
 }
 
@@ -153,10 +175,10 @@ impl Running {
         config: &Config,
         clock: Clock,
         opened: Opened,
-        first_members: BTreeMap<u64, Member>,
+        descriptors: Descriptors,
         peer_listeners: Vec<TcpListener>,
     ) -> Result<Running, ServeError> {
-        let Opened { started, gate, pins, member_disk_id } = opened;
+        let Opened { started, gate, pins, member_disk_id, first_members, own_peer_urls } = opened;
         let Started { replica, log, checkpoints, .. } = started;
         let identity = *replica.identity();
         let (inputs, queue) = mpsc::channel(MAX_WAITING);
@@ -175,10 +197,13 @@ impl Running {
         let peers = Peers::new(gate.clone(), inputs.clone());
         let mut tasks = JoinSet::new();
         for listener in peer_listeners {
-            tasks.spawn_on(peer::accept(listener, gate.clone(), inputs.clone()), core_runtime.handle());
+            let accept = peer::accept(listener, descriptors, gate.clone(), inputs.clone());
+            tasks.spawn_on(accept, core_runtime.handle());
         }
         let first = Leadership { leader_id: None, raft_term: 0, is_leader: false, is_learner: false };
         let (leadership, leadership_seen) = watch::channel(first);
+        let heavy = Heavy::start().map_err(thread_error)?;
+        let compaction_hashes = Arc::new(CompactionHashes::new(heavy.clone()));
         let shared = Shared {
             identity,
             limits: Limits { max_txn_ops: config.max_txn_ops },
@@ -186,7 +211,8 @@ impl Running {
             first_members: first_members.clone(),
             leadership: leadership_seen.clone(),
             metrics: metrics.clone(),
-            heavy: Heavy::start().map_err(thread_error)?,
+            heavy,
+            compaction_hashes: compaction_hashes.clone(),
         };
         let surroundings = Surroundings {
             clock,
@@ -202,8 +228,9 @@ impl Running {
             first_members,
             leadership,
             metrics,
+            compaction_hashes,
         };
-        let member = own_member(config, identity.member_id, member_disk_id);
+        let member = own_member(config, identity.member_id, member_disk_id, own_peer_urls);
         Ok(Running {
             core: core_runtime.spawn(core::run(replica, member, surroundings)),
             core_runtime,
@@ -217,15 +244,22 @@ impl Running {
         })
     }
 
-    async fn serve_clients(&mut self, config: &Config, listeners: Vec<TcpListener>) {
+    async fn serve_clients(
+        &mut self,
+        config: &Config,
+        descriptors: Descriptors,
+        listeners: Vec<TcpListener>,
+    ) {
         let router = router(&self.handle, config).await;
+        let requests = RequestBudget::new(oversize::max_message_bytes(config.max_request_bytes));
+        let port = ClientPort::new(router, descriptors.clients, requests, config);
         for listener in listeners {
-            self.clients.spawn(accept_clients(listener, router.clone(), self.stop_clients.subscribe()));
+            self.clients.spawn(port.clone().serve(listener, self.stop_clients.subscribe()));
         }
     }
 
-    /// Tells the log that the member has started, and when there is somebody who leads.
-    fn announce(&mut self, config: &Config) {
+    /// Tells the log that the member has started, and who waits for it when it may serve.
+    fn announce(&mut self, config: &Config, on_phase: OnPhase) {
         let identity = self.handle.shared.identity;
         tracing::info!(
             version = VERSION,
@@ -236,12 +270,7 @@ impl Running {
             "started"
         );
         let urls = texts(&config.advertise_client_urls);
-        let mut leadership = self.leadership.clone();
-        self.tasks.spawn(async move {
-            if leadership.wait_for(|leadership| leadership.leader_id.is_some()).await.is_ok() {
-                tracing::info!(clients = urls, "ready to serve client requests");
-            }
-        });
+        self.tasks.spawn(readiness::announce(self.handle.clone(), urls, on_phase));
     }
 
     /// Stops what still runs: in good order, unless something has ended by itself already.
@@ -338,17 +367,10 @@ async fn listen(
     let mut listeners = Vec::new();
     for url in urls {
         let error = |source| ServeError::Listen { whom, flag, url: url.to_string(), source };
-        listeners.push(bind(url).await.map_err(error)?);
+        let address = url.address().await.map_err(error)?;
+        listeners.push(descriptors::listen(address).map_err(error)?);
     }
     Ok(listeners)
-}
-
-/// Of the addresses of a name the IPv4 one, as in Go: who is told `localhost:2379` tries 127.0.0.1.
-async fn bind(url: &Url) -> io::Result<TcpListener> {
-    let mut addresses: Vec<_> = tokio::net::lookup_host(url.authority()).await?.collect();
-    addresses.sort_by_key(|address| !address.is_ipv4());
-    let address = addresses.first().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-    TcpListener::bind(address).await
 }
 
 /// All services of the client port.
@@ -358,47 +380,25 @@ async fn router(handle: &Handle, config: &Config) -> axum::Router {
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let kv = KvServer::new(KvService { handle: handle.clone() }).max_decoding_message_size(max_bytes);
     let transfer_timeout = Duration::from_millis(config.election_timeout_ms * 2);
-    let maintenance = MaintenanceService { handle: handle.clone(), transfer_timeout };
-    let grpc = tonic::service::Routes::new(kv)
-        .add_service(MaintenanceServer::new(maintenance))
-        .add_service(ClusterServer::new(ClusterService { handle: handle.clone() }))
-        .add_service(health_service);
-    let grpc = grpc.prepare().into_axum_router().layer(map_response(oversize::in_etcds_words));
+    let maintenance = MaintenanceServer::new(MaintenanceService { handle: handle.clone(), transfer_timeout });
+    let cluster = ClusterServer::new(ClusterService { handle: handle.clone() });
+    let encoding = grpc::ENCODING;
+    let grpc = tonic::service::Routes::new(kv.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(maintenance.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(cluster.accept_compressed(encoding).send_compressed(encoding))
+        .add_service(health_service.accept_compressed(encoding).send_compressed(encoding));
+    let grpc = grpc.prepare().into_axum_router();
+    let grpc = grpc.layer(map_response(oversize::in_etcds_words)).layer(from_fn(around));
     let grpc = grpc.layer(map_response(large::unfold));
-    grpc.merge(http::router(handle.clone())).fallback(http::not_found)
+    grpc.merge(http::router(handle.clone())).merge(health::router(handle.clone())).fallback(http::not_found)
 }
 
-/// Serves clients, HTTP/1.1 and HTTP/2 on one port, until told to stop; then finishes what is under way.
-async fn accept_clients(listener: TcpListener, router: axum::Router, mut stopping: watch::Receiver<bool>) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(None).initial_stream_window_size(1 << 20);
-    builder.http2().initial_connection_window_size(4 << 20).adaptive_window(false);
-    let graceful = GracefulShutdown::new();
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => break,
-        };
-        match stream {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                let service = TowerToHyperService::new(router.clone());
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                let connection = graceful.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a client's connection broke");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client's connection");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-    drop(listener);
-    graceful.shutdown().await;
+/// What is done for each call of gRPC, whatever its service: from the outermost on.
+async fn around(request: Request, next: Next) -> Response {
+    let run = |request| next.run(request);
+    let call = |request| grpc::as_grpc_go(request, run);
+    let bounded = |request| requests::bounded(request, call);
+    deadline::kept(request, bounded).await
 }
 
 /// Gives leadership to another member, if there is one to take it, and waits until it has.

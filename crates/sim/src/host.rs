@@ -86,6 +86,17 @@ impl World {
             format_args!("  {}", Shown { from, to, message: &message }),
         );
         let now = it.clock.shows(self.now_us);
+        let node = process.replica.node();
+        let believed_term = match &message {
+            PeerMessage::Raft(envelope) => node.believed_term(from, envelope.term),
+            _ => Some(node.current_term()),
+        };
+        let (Some(believed_term), true) = (believed_term, process.replica.listens_to(now, from, &message))
+        else {
+            // It may have been a member, or may not be known as one yet.
+            process.replica.on_peer(now, from, message);
+            return self.wake(member);
+        };
         process.heard_us.insert(from, self.now_us);
         let node = process.replica.node();
         if let PeerMessage::ChangeMembers(asked) = &message
@@ -118,7 +129,7 @@ impl World {
             if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
                 process.heard_leader_at = Some((from, now));
             }
-            self.judges.on_arrived(&before, node, term, asks_vote)?;
+            self.judges.on_arrived(&before, node, believed_term, asks_vote)?;
             require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
                 format!("{to} has just heard its leader, and takes part in the election of {from}")
             })?;
@@ -218,6 +229,8 @@ impl World {
                 self.process(member).note(&event);
                 self.on_raft_event(member, &event)
             }
+            // A hash of it is for operators, and no part of the state.
+            Job::Compacted { .. } => Ok(()),
         }
     }
 

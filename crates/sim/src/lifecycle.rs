@@ -235,10 +235,9 @@ impl World {
 fn check_was_injected(id: NodeId, error: &RecoveryError) -> Verdict {
     const EIO: i32 = 5;
     const ENOSPC: i32 = 28;
-    let source = std::error::Error::source(error);
-    let io_error = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     let is_planned = match error {
         RecoveryError::Log(_) | RecoveryError::Checkpoint(_) => {
+            let io_error = error.io_error();
             io_error.is_some_and(|error| matches!(error.raw_os_error(), Some(EIO | ENOSPC)))
         }
         RecoveryError::LogMissing { .. } => false,

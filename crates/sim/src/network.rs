@@ -58,7 +58,7 @@ struct Link {
     lane: Lane,
     /// A message is being put on the wire.
     is_busy: bool,
-    /// When the last message arrives.
+    /// When the last of all messages arrives.
     last_arrival_us: u64,
 }
 
@@ -154,12 +154,10 @@ impl Network {
 
     fn arrival_us(&mut self, way: Way, left_us: u64) -> u64 {
         let at_us = left_us + delay_us(&self.plan, &mut self.random);
-        if !self.plan.in_order {
-            return at_us;
-        }
+        let in_order = self.plan.in_order;
         let link = self.at(way);
         link.last_arrival_us = link.last_arrival_us.max(at_us);
-        link.last_arrival_us
+        if in_order { link.last_arrival_us } else { at_us }
     }
 
     /// A process is gone, and with it what it had yet to send.
@@ -178,9 +176,9 @@ impl Network {
         self.links[link].iter_mut().flat_map(Link::empty).collect()
     }
 
-    /// Whether nothing waits anywhere.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.links.iter().flatten().all(|link| link.lane.is_empty())
+    /// Whether nothing waits or is on its way anywhere.
+    pub(crate) fn is_idle(&self, now_us: u64) -> bool {
+        self.links.iter().flatten().all(|link| link.lane.is_empty() && link.last_arrival_us <= now_us)
     }
 
     fn wire_us(&self, message: &PeerMessage) -> u64 {

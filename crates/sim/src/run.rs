@@ -355,7 +355,7 @@ impl World {
     fn await_change(&mut self, patience_us: u64) -> Verdict {
         // What a former leader has said too often may still be on the wire, and the request behind it.
         let members = self.committed_members();
-        self.await_that(CHANGE, patience_us, &members, |world| world.network.is_idle())?;
+        self.await_that(CHANGE, patience_us, &members, |world| world.network.is_idle(world.now_us))?;
         self.await_that(CHANGE, patience_us, &members, |world| world.agreed_leader().is_some())?;
         let leader = self.agreed_leader();
         let may_move = |member: usize| {

@@ -54,7 +54,9 @@ impl World {
             let PeerMessage::Raft(envelope) = &lie else {
                 return require(JUDGE, false, || format!("{to} listens to {lie:?}"));
             };
-            if envelope.message.is_from_leader() {
+            let believed_term = process.replica.node().believed_term(from, envelope.term);
+            let is_not_believed = believed_term != Some(envelope.term);
+            if envelope.message.is_from_leader() || is_not_believed {
                 return Ok(());
             }
             self.coverage.reach(Mark::StrangerHeard);

@@ -2,11 +2,12 @@
 //!
 //! It is a CRC-32C over what etcd's backend file would hold: the name of the bucket, then for every record
 //! in order of revision its 17-byte place (18 for a tombstone) and its pair as protobuf. What is computed
-//! is what etcd computes when all its compactions have been carried out and it has been restarted since.
-//! (A running etcd answers for the exact revisions of its last ten compactions from a cache, which holds
-//! hashes made before the removal and claims the compact revision before; no other member has to have the
-//! same cache, and we have none.) One pair is in ours that is not in etcd's: one that was deleted and put again
-//! in the compact revision itself, which etcd loses.
+//! is what etcd computes when all its compactions have been carried out. One pair is in ours that is not in
+//! etcd's: one that was deleted and put again in the compact revision itself, which etcd loses.
+//!
+//! A running etcd also hashes what each compaction finds before it removes anything, and answers for the exact
+//! revisions of the last ten with that: see [`at_compaction`]. Such a hash is no part of the state; who keeps it,
+//! and for how long, is not known here.
 
 use std::collections::BTreeSet;
 
@@ -39,13 +40,28 @@ pub(crate) fn hash_kv(state: &State, revision: i64) -> Result<HashKv, Rejection>
         return Err(Rejection::FutureRevision);
     }
     let hash_revision = if revision == 0 { state.revision() } else { revision };
-    let hash = hash_records(state, hash_revision);
+    let finds_one = finds_a_pair(state, hash_revision);
+    let hash = hash_records(state, hash_revision, finds_one);
     Ok(HashKv { hash, compact_revision, hash_revision })
 }
 
-fn hash_records(state: &State, revision: i64) -> u32 {
+/// The hash that a compaction at `revision` makes of the state before it.
+pub(crate) fn at_compaction(before: &State, revision: i64) -> HashKv {
+    // A compaction keeps the deletes of its own revision, which a question for a hash does not.
+    let has_tombstone = || {
+        before
+            .changes_from(revision)
+            .take_while(|record| record.revision.main == revision)
+            .any(|record| record.is_tombstone())
+    };
+    let finds_one = finds_a_pair(before, revision) || has_tombstone();
+    let hash = hash_records(before, revision, finds_one);
+    HashKv { hash, compact_revision: before.compact_revision(), hash_revision: revision }
+}
+
+fn hash_records(state: &State, revision: i64, finds_one: bool) -> u32 {
     let compact_revision = state.compact_revision();
-    let superseded = superseded_at(state, revision);
+    let superseded = superseded_at(state, revision, finds_one);
     let mut below: Vec<_> = state.records_below_compaction(0).collect();
     below.sort_unstable_by_key(|record| record.revision);
     let records = below.into_iter().chain(state.changes_from(compact_revision));
@@ -69,12 +85,11 @@ fn hash_records(state: &State, revision: i64) -> u32 {
 /// The records up to the compact revision that a later change up to `revision` has superseded. If etcd finds
 /// nothing to keep at `revision`, it takes that for "never compacted", and leaves out only what is not there:
 /// what another change of the compact revision itself has superseded, which the compaction removed.
-fn superseded_at(state: &State, revision: i64) -> BTreeSet<Revision> {
+fn superseded_at(state: &State, revision: i64, finds_one: bool) -> BTreeSet<Revision> {
     let compact_revision = state.compact_revision();
     if revision < compact_revision {
         return BTreeSet::new();
     }
-    let finds_one = state.iter_at(&Interval::From(b""), revision).any(|record| is_found(record, revision));
     let until = if finds_one { revision } else { compact_revision };
     state
         .changes_from(compact_revision)
@@ -83,6 +98,13 @@ fn superseded_at(state: &State, revision: i64) -> BTreeSet<Revision> {
         .map(|previous| previous.revision)
         .filter(|superseded| superseded.main <= compact_revision)
         .collect()
+}
+
+/// Whether etcd finds anything to keep at `revision`.
+fn finds_a_pair(state: &State, revision: i64) -> bool {
+    // A negative revision is hashed as a time before everything.
+    revision >= state.compact_revision()
+        && state.iter_at(&Interval::From(b""), revision).any(|record| is_found(record, revision))
 }
 
 /// Whether etcd finds this pair, the key's newest at `revision`, when it asks what to keep. One that was deleted

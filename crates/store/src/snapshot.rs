@@ -104,6 +104,16 @@ impl Snapshot {
         hash_kv::hash_kv(&self.state, revision)
     }
 
+    /// The hash that etcd makes when it compacts this state at `revision`, and then answers for exactly that revision
+    /// as long as it remembers it. The compaction must be possible. Takes time proportional to the state.
+    pub fn hash_kv_at_compaction(&self, revision: i64) -> HashKv {
+        assert!(
+            (self.state.compact_revision() + 1..=self.state.revision()).contains(&revision),
+            "this state can be compacted at the revision"
+        );
+        hash_kv::at_compaction(&self.state, revision)
+    }
+
     /// Every change from `revision` on, oldest first, several in one revision in the order of their
     /// operations. Fails if some of them have been compacted away.
     pub fn changes(&self, revision: i64) -> Result<impl Iterator<Item = Event>, Rejection> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tenure_store::{
     Command, Compare, DecodeError, DeleteRangeRequest, Limits, MAX_COMPARED_KEYS, MAX_REMOVED_MEMBERS,
     MAX_TXN_DEPTH, Member, Operand, PutRequest, RangeRequest, Rejection, Relation, RequestOp, Response,
-    ResponseOp, Store, TxnRequest, check,
+    ResponseOp, Snapshot, Store, TxnRequest, check,
 };
 
 fn put(key: &'static str, value: Bytes) -> Command {
@@ -318,4 +318,43 @@ fn a_delete_of_many_keys_does_what_deletes_of_each_do() {
         drop(store.take_garbage());
         store.check_invariants();
     }
+}
+
+/// What etcd 3.7.3 answered while it remembered its compactions, after the same commands.
+#[test]
+fn a_compaction_hashes_what_it_finds_as_etcd_does() {
+    let delete = |key: &'static str| {
+        Command::DeleteRange(DeleteRangeRequest { key: key.into(), ..DeleteRangeRequest::default() })
+    };
+    let mut store = Store::new();
+    let mut index = 0;
+    let mut apply = |command: &Command| {
+        index += 1;
+        let before = store.snapshot();
+        store.apply(index, command).result.expect("it is possible");
+        before
+    };
+    let compact = |apply: &mut dyn FnMut(&Command) -> Snapshot, revision| {
+        let before = apply(&Command::Compact { revision, physical: true });
+        let hash = before.hash_kv_at_compaction(revision);
+        assert_eq!(hash.hash_revision, revision);
+        (hash.hash, hash.compact_revision)
+    };
+    for value in ["v1", "v2", "v3", "v4", "v5", "v6"] {
+        apply(&put("k", value.into()));
+    }
+    assert_eq!(compact(&mut apply, 4), (1_828_632_844, -1));
+    apply(&put("a", "1".into()));
+    apply(&put("b", "2".into()));
+    apply(&delete("a"));
+    assert_eq!(compact(&mut apply, 10), (107_826_040, 4));
+    // Nothing is left but the delete of the compact revision itself, which a compaction keeps.
+    apply(&delete("k"));
+    apply(&delete("b"));
+    assert_eq!(compact(&mut apply, 12), (471_351_464, 10));
+    apply(&put("z", "1".into()));
+    apply(&delete("z"));
+    apply(&put("z", "2".into()));
+    assert_eq!(compact(&mut apply, 14), (1_495_317_303, 12));
+    assert_eq!(compact(&mut apply, 15), (3_473_955_865, 14));
 }

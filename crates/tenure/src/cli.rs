@@ -15,13 +15,14 @@ use clap_complete::Shell;
 use crate::bench::BenchCommand;
 use crate::client::{self, ClientCommand, exit};
 use crate::dev::DevArguments;
-use crate::serve::{self, ServeArguments};
+use crate::serve::arguments::Rewritten;
+use crate::serve::{self, BAD_COMMAND_LINE, ServeArguments};
 use crate::sim::SimArguments;
 use crate::stdout;
 
 /// A replicated, strictly serializable key-value store that speaks the etcd v3 API.
 #[derive(Debug, Parser)]
-#[command(name = "tenure", version, args_override_self = true, arg_required_else_help = true)]
+#[command(name = "tenure", version = tenure_server::VERSION, args_override_self = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run one member of a cluster, with etcd's flags
-    #[command(version, after_help = SERVE_ENVIRONMENT)]
+    #[command(after_help = SERVE_ENVIRONMENT)]
     Serve(Box<ServeArguments>),
     /// Run a cluster of three on this machine, to try things out
     Dev(DevArguments),
@@ -52,54 +53,111 @@ pub(crate) enum Command {
 const SERVE_ENVIRONMENT: &str = "Every flag can be given as a variable instead: TENURE_DATA_DIR or ETCD_DATA_DIR \
                                  for --data-dir. A flag that is repeated counts as given last.";
 
-/// The command that the arguments name; or, after its help or an error was printed, with what to exit.
+/// The command that the arguments name; or, after its help, the version or an error was printed, with what to exit.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
-    try_parse(arguments).map_err(|error| {
-        // Nothing is left to do when even the error cannot be printed.
-        let _ = error.print();
-        ExitCode::from(exit_code(&error))
-    })
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    match try_parse(words.clone()) {
+        Ok(Parsed::Command(command)) => Ok(*command),
+        Ok(Parsed::Version) => match stdout::write(version_lines()) {
+            Ok(()) => Err(ExitCode::SUCCESS),
+            Err(_) => Err(ExitCode::FAILURE),
+        },
+        Err(error) => {
+            // Nothing is left to do when even the error cannot be printed.
+            let _ = error.print();
+            if let Some(usage) = missing_usage(&error, &words) {
+                eprintln!("\n{usage}");
+            }
+            Err(ExitCode::from(exit_code(&error, &words)))
+        }
+    }
 }
 
-fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+/// What the arguments ask for.
+#[derive(Debug)]
+enum Parsed {
+    Command(Box<Command>),
+    Version,
+}
+
+fn try_parse(mut words: Vec<OsString>) -> Result<Parsed, clap::Error> {
+    if words.get(1).is_some_and(|word| ["--version", "-version", "-V"].iter().any(|version| word == version))
+    {
+        return Ok(Parsed::Version);
+    }
     let mut definition = client::options::with_environment(Cli::command());
     definition.build();
-    let (arguments, warnings) = rewrite_serve(&mut definition, arguments.into_iter().collect())?;
-    let arguments = client::arguments::rewrite(&definition, arguments);
+    let mut warnings = Vec::new();
+    if words.get(1).is_some_and(|word| word == "serve") {
+        let rewritten = rewrite_serve(&mut definition, words.split_off(2))?;
+        if rewritten.wants_version {
+            return Ok(Parsed::Version);
+        }
+        words.extend(rewritten.words);
+        warnings = rewritten.warnings;
+    }
+    let arguments = client::arguments::rewrite(&definition, words);
     let mut matches = definition.clone().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition))?;
     let mut command = cli.command;
     if let Command::Serve(serve) = &mut command {
         serve.warnings = warnings;
     }
-    Ok(command)
+    Ok(Parsed::Command(Box::new(command)))
+}
+
+/// etcd's lines, which programs read, and ours.
+fn version_lines() -> String {
+    let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+    // As Go calls them.
+    let architecture = match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!(
+        "etcd Version: {}\nGit SHA: none\nGo Version: none\nGo OS/Arch: {os}/{architecture}\nTenure Version: {}\n",
+        tenure_server::API_VERSION,
+        tenure_server::VERSION
+    )
 }
 
 /// `serve` has a parser's habits of its own, and what it takes from the environment.
-fn rewrite_serve(
-    definition: &mut clap::Command,
-    mut words: Vec<OsString>,
-) -> Result<(Vec<OsString>, Vec<String>), clap::Error> {
-    if words.get(1).is_none_or(|word| word != "serve") {
-        return Ok((words, Vec::new()));
-    }
+fn rewrite_serve(definition: &mut clap::Command, flags: Vec<OsString>) -> Result<Rewritten, clap::Error> {
     let serve = definition.find_subcommand_mut("serve").expect("it is defined above");
-    let flags = words.split_off(2);
     let is_elsewhere = client::options::is_variable;
-    let rewritten = serve::arguments::rewrite(serve, flags, std::env::vars_os(), is_elsewhere)?;
-    words.extend(rewritten.words);
-    Ok((words, rewritten.warnings))
+    serve::arguments::rewrite(serve, flags, std::env::vars_os(), is_elsewhere)
 }
 
-/// etcdctl's exit code for what clap found wrong.
-fn exit_code(error: &clap::Error) -> u8 {
+/// The exit code of what clap found wrong: of a client command etcdctl's, of any other the usual one, which etcd has, too.
+fn exit_code(error: &clap::Error, words: &[OsString]) -> u8 {
+    const OTHERS: [&str; 5] = ["serve", "dev", "bench", "sim", "completions"];
+    let is_other = words.get(1).is_some_and(|word| OTHERS.iter().any(|other| word == other));
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => exit::SUCCESS,
+        _ if is_other => BAD_COMMAND_LINE,
         ErrorKind::InvalidValue => exit::BAD_FEATURE,
+        ErrorKind::MissingRequiredArgument => exit::BAD_ARGUMENTS,
         _ => exit::ERROR,
     }
+}
+
+/// How the command is used, if the error does not say it.
+fn missing_usage(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    if !error.use_stderr() || error.to_string().contains("Usage:") {
+        return None;
+    }
+    let mut definition = Cli::command();
+    definition.build();
+    let mut command = &mut definition;
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        if command.find_subcommand(word).is_some() {
+            command = command.find_subcommand_mut(word).expect("it was there");
+        }
+    }
+    Some(command.render_usage().to_string())
 }
 
 /// Writes the completion script of `shell`.
@@ -120,7 +178,10 @@ mod tests {
     use super::*;
 
     fn parse_words(words: &str) -> Result<Command, clap::Error> {
-        try_parse(words.split(' ').map(OsString::from))
+        try_parse(words.split(' ').map(OsString::from).collect()).map(|parsed| match parsed {
+            Parsed::Command(command) => *command,
+            Parsed::Version => panic!("{words}: the version"),
+        })
     }
 
     #[test]
@@ -207,11 +268,42 @@ mod tests {
             ("tenure get k --order x", exit::BAD_FEATURE),
             ("tenure get k --consistency x", exit::BAD_FEATURE),
             ("tenure get k -w xml", exit::BAD_FEATURE),
+            ("tenure member remove", exit::BAD_ARGUMENTS),
+            ("tenure member add n", exit::BAD_ARGUMENTS),
             ("tenure --endpoints a completions bash", exit::ERROR),
+            ("tenure serve --help", exit::SUCCESS),
+            ("tenure serve --frobnicate", BAD_COMMAND_LINE),
+            ("tenure serve --max-wals x", BAD_COMMAND_LINE),
+            ("tenure serve --max-txn-ops", BAD_COMMAND_LINE),
+            ("tenure serve --listen-peer-urls x", BAD_COMMAND_LINE),
+            ("tenure dev --frobnicate", BAD_COMMAND_LINE),
+            ("tenure sim --seed x", BAD_COMMAND_LINE),
+            ("tenure bench --frobnicate", BAD_COMMAND_LINE),
         ] {
             let error = parse_words(words).expect_err(words);
-            assert_eq!(exit_code(&error), code, "{words}: {error}");
+            let list: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            assert_eq!(exit_code(&error, &list), code, "{words}: {error}");
+            let usage = missing_usage(&error, &list).unwrap_or_else(|| error.to_string());
+            assert!(usage.contains("Usage: tenure"), "{words}: {usage}");
         }
+    }
+
+    #[test]
+    fn the_version_is_etcds_and_ours() {
+        for words in [
+            "tenure --version",
+            "tenure -version",
+            "tenure -V",
+            "tenure serve --version",
+            "tenure serve -version",
+        ] {
+            let words = words.split(' ').map(OsString::from).collect();
+            assert!(matches!(try_parse(words), Ok(Parsed::Version)));
+        }
+        let text = version_lines();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], format!("etcd Version: {}", tenure_server::API_VERSION));
+        assert_eq!(lines[4], format!("Tenure Version: {}", tenure_server::VERSION));
     }
 
     #[test]
@@ -219,6 +311,7 @@ mod tests {
         for (words, same) in [
             ("tenure endpoint status --cluster", "Endpoint(Status"),
             ("tenure endpoint --cluster hashkv --rev 7", "Endpoint(Hash"),
+            ("tenure endpoint health -w table --cluster", "Endpoint(Health"),
             ("tenure member list", "Member(List"),
             ("tenure compaction 5", "Compact("),
         ] {

@@ -131,6 +131,27 @@ fn every_source_file_says_first_what_it_is() {
     }
 }
 
+/// An error that says its cause and also hands it on has it told twice by whoever prints the chain of causes. Ours say
+/// it, because they are often turned into text; `r#source` is a field that `thiserror` does not hand on.
+#[test]
+fn an_error_says_its_cause_once() {
+    let mut found = Vec::new();
+    for (file, source) in rust_files_below(&root().join("crates")) {
+        let lines: Vec<(usize, &str)> = code_lines(&source).map(|(at, line)| (at, line.trim())).collect();
+        for (position, &(line, text)) in lines.iter().enumerate() {
+            let hands_on =
+                (text.starts_with("source: ") && text.ends_with("Error,")) || text.contains("(#[from]");
+            let last_attribute =
+                lines[..position].iter().rev().find(|(_, text)| text.starts_with("#[error("));
+            let is_transparent = last_attribute.is_some_and(|(_, text)| text.contains("transparent"));
+            if hands_on && last_attribute.is_some() && !is_transparent {
+                found.push(format!("{file}:{line}: {text}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "causes that are told twice:\n{}", found.join("\n"));
+}
+
 /// The behaviours that this version promises, as the documents it follows number them.
 const BEHAVIOURS: [(&str, std::ops::RangeInclusive<u32>); 10] = [
     ("m", 1..=9),

@@ -44,7 +44,7 @@ pub enum WalError {
         /// On which file.
         path: PathBuf,
         /// What the system answered.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// There is no room for the next segment. Nothing was written and nothing is lost: the same call
     /// may be made again when there is room.
@@ -58,7 +58,7 @@ pub enum WalError {
         /// How long it had to become.
         needed_bytes: u64,
         /// What the system answered.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Another process holds the directory.
     #[error("{} is in use by another process: two processes must never write to one log", path.display())]

@@ -34,7 +34,7 @@ const LISTS: [(&str, &[usize]); 7] = [
 pub enum DecodeError {
     /// It is no protobuf message of this protocol.
     #[error("not a message: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(prost::DecodeError),
     /// It is not even a list of fields.
     #[error("not a message: a field of an unknown form")]
     Malformed,
@@ -51,11 +51,17 @@ pub enum DecodeError {
     #[error("more than {MAX_ITEMS} {0}")]
     TooMany(&'static str),
     /// An entry cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Entry(#[from] RecordError),
     /// The entries do not make a slice of a log.
-    #[error("{0}")]
+    #[error(transparent)]
     Slice(#[from] SliceError),
+}
+
+impl From<prost::DecodeError> for DecodeError {
+    fn from(error: prost::DecodeError) -> DecodeError {
+        DecodeError::Protobuf(error)
+    }
 }
 
 /// Reads a frame (without its length). Commands, entries' data and chunks of snapshots are slices of it.

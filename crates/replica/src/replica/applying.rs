@@ -70,9 +70,14 @@ impl Replica {
     }
 
     fn on_executed(&mut self, outcome: Outcome) {
-        let Outcome { id, size_bytes, origin, applied, changes_roster } = outcome;
+        let Outcome { id, size_bytes, origin, applied, changes_roster, compacted } = outcome;
         self.checkpoint.on_applied(size_bytes);
         self.roster_version += u64::from(changes_roster);
+        if let Some((before, revision)) = compacted
+            && id.index.0 > self.recovered_through
+        {
+            self.jobs.push_back(Job::Compacted { before, revision });
+        }
         let request = self.writes.on_applied(self.now, id.term, origin);
         // Whoever has given up meanwhile hears nothing.
         if let (Some(request), Some(applied)) = (request, applied) {

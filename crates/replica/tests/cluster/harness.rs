@@ -96,7 +96,7 @@ impl Member {
                 assert!(self.replies.insert(request, reply).is_none(), "one reply a request");
             }
             Job::Apply(job) => self.replica.on_apply_done(now, job.run()),
-            Job::Event(_) | Job::Discard(_) => {}
+            Job::Event(_) | Job::Discard(_) | Job::Compacted { .. } => {}
         }
         None
     }

@@ -16,13 +16,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::connection::invalid;
 use super::handshake::{Guest, HANDSHAKE_TIMEOUT, shake_hands};
 use super::slots::Slots;
+use crate::descriptors::Descriptors;
 use crate::gate::{FAREWELL, Gate};
 use crate::input::Input;
+use crate::seldom::Seldom;
 
 /// How much of the socket is read at a time, at least.
 const READ_BYTES: usize = 64 << 10;
-/// How many more may be open whose other side has not yet said who it is.
-const MAX_STRANGERS: usize = 128;
 /// The longest message of who is no member here: as long as an append of a member that this one does not know yet, where
 /// requests are no larger than they are without a flag.
 const MAX_STRANGER_FRAME_BYTES: usize = 2 << 20;
@@ -31,24 +31,34 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts the peers' connections. Strangers cannot keep members out: when too many wait for their handshake,
 /// the one that has waited longest has to go, and behind it members have places of their own.
-pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    limits: Descriptors,
+    gate: Arc<Gate>,
+    inputs: mpsc::Sender<Input>,
+) {
     let (mut greetings, mut connections) = (JoinSet::new(), JoinSet::new());
     let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
-    let mut slots = Slots::default();
+    let mut slots = Slots::new(limits.peers / 4);
+    let (mut crowded, mut failed) = (Seldom::default(), Seldom::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     strangers.retain(|stranger| !stranger.is_finished());
-                    if strangers.len() == MAX_STRANGERS && let Some(longest) = strangers.pop_front() {
-                        tracing::warn!("too many strangers at the peer port: the oldest is sent away");
+                    if strangers.len() >= limits.strangers && let Some(longest) = strangers.pop_front() {
+                        if let Some(times) = crowded.again() {
+                            tracing::warn!(times, "too many strangers at the peer port: the oldest is sent away");
+                        }
                         longest.abort();
                     }
                     strangers.push_back(greetings.spawn(greet(stream, address, gate.clone(), inputs.clone())));
                 }
                 // Out of file descriptors, most likely: they come back.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a peer's connection");
+                    if let Some(times) = failed.again() {
+                        tracing::warn!(%error, times, "cannot accept a peer's connection");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
@@ -78,8 +88,19 @@ async fn greet(
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"),
     };
-    warn_of(address, &error);
+    if decoder.buffer().is_empty() && is_end(&error) {
+        // Probes and scans only look whether somebody listens.
+        tracing::debug!(%address, %error, "a connection at the peer port said nothing");
+    } else {
+        warn_of(address, &error);
+    }
     None
+}
+
+/// Whether a connection ended, or nothing came on it.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | TimedOut)
 }
 
 fn warn_of(address: SocketAddr, error: &io::Error) {

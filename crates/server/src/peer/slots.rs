@@ -8,18 +8,20 @@ use tokio::task::AbortHandle;
 
 /// How many connections a member may have in a lane: the one before may not have been missed yet.
 const MAX_MEMBER_CONNECTIONS: usize = 2;
-/// How many connections all together may have whose other side is no member here.
-const MAX_STRANGERS: usize = 32;
-
 /// The open connections.
-#[derive(Default)]
 pub(crate) struct Slots {
+    /// How many may be open whose other side is no member here.
+    max_strangers: usize,
     members: BTreeMap<(NodeId, Lane), VecDeque<AbortHandle>>,
     /// The oldest first.
     strangers: VecDeque<(NodeId, Lane, AbortHandle)>,
 }
 
 impl Slots {
+    pub(crate) fn new(max_strangers: usize) -> Slots {
+        Slots { max_strangers, members: BTreeMap::new(), strangers: VecDeque::new() }
+    }
+
     /// Takes a connection up, and closes the oldest of those that share its places if they are too many. Who is no
     /// member may have become one since it came.
     pub(crate) fn take(
@@ -35,7 +37,7 @@ impl Slots {
             return;
         }
         self.strangers.push_back((from, lane, connection));
-        if self.strangers.len() <= MAX_STRANGERS {
+        if self.strangers.len() <= self.max_strangers {
             return;
         }
         for (from, lane, connection) in std::mem::take(&mut self.strangers) {
@@ -45,7 +47,7 @@ impl Slots {
                 self.strangers.push_back((from, lane, connection));
             }
         }
-        while self.strangers.len() > MAX_STRANGERS
+        while self.strangers.len() > self.max_strangers
             && let Some((from, _, oldest)) = self.strangers.pop_front()
         {
             tracing::debug!(peer = %from, "too many who are no members at the peer port: the oldest is sent away");
@@ -80,6 +82,8 @@ mod tests {
 
     use super::*;
 
+    const MAX_STRANGERS: usize = 32;
+
     fn id(number: u64) -> NodeId {
         NodeId::new(number).unwrap()
     }
@@ -93,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_push_out_each_other_and_never_a_member() {
-        let (mut slots, mut tasks) = (Slots::default(), JoinSet::new());
+        let (mut slots, mut tasks) = (Slots::new(MAX_STRANGERS), JoinSet::new());
         let is_member = |id: NodeId| id.as_u64() <= 3;
         let members: Vec<AbortHandle> = (1..=3).map(|_| tasks.spawn(pending())).collect();
         for (number, connection) in (1..).zip(&members) {
@@ -120,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_member_that_connects_again_and_again_has_its_oldest_connections_closed() {
-        let (mut slots, mut tasks) = (Slots::default(), JoinSet::new());
+        let (mut slots, mut tasks) = (Slots::new(MAX_STRANGERS), JoinSet::new());
         let connections: Vec<AbortHandle> = (0..10).map(|_| tasks.spawn(pending())).collect();
         for connection in &connections {
             slots.take(id(1), Lane::Urgent, connection.clone(), |_| true);

@@ -128,7 +128,7 @@ impl Agreement {
         }
     }
 
-    /// A message of `term` has arrived; `asks_vote` says whether it was one that asks for a vote, or for the promise of
+    /// A message has arrived of `term`, or of a later one that moves the receiver no further; `asks_vote` says whether it was one that asks for a vote, or for the promise of
     /// one.
     pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term, asks_vote: bool) -> Verdict {
         require(LATER, asks_vote || node.current_term() >= term, || {

@@ -33,13 +33,19 @@ pub enum CheckpointError {
     },
     /// An item of the body cannot be read.
     #[error("an item of the checkpoint cannot be read: {0}")]
-    Item(#[from] DecodeError),
+    Item(DecodeError),
     /// The format is of a later version than this program knows.
     #[error("checkpoint format version {0} is not known to this version of Tenure")]
     UnknownVersion(u8),
     /// The bytes end in the midst of a part.
     #[error("the checkpoint ends in the midst of a part")]
     Truncated,
+}
+
+impl From<DecodeError> for CheckpointError {
+    fn from(error: DecodeError) -> CheckpointError {
+        CheckpointError::Item(error)
+    }
 }
 
 /// Takes the bytes of a checkpoint, one part behind the other, in pieces of any size. Sets aside no memory that the

@@ -159,14 +159,60 @@ fn join(head: Bytes, tail: Bytes) -> Bytes {
     joined.freeze()
 }
 
+/// The text of a `grpc-message`, which spells what is no plain letter as `%` and two digits; what is no such spelling
+/// stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let spelled = (byte == b'%').then(|| after.get(..2)).flatten();
+        let spelled = spelled.and_then(|digits| std::str::from_utf8(digits).ok());
+        match spelled.filter(|digits| !digits.starts_with('+')).map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(value)) => {
+                bytes.push(value);
+                rest = &after[2..];
+            }
+            Some(Err(_)) | None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
     let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     match text("grpc-status").as_deref() {
         Some("0") => Ok(()),
         None => Err(CallError::Refused("an answer without grpc-status: not a gRPC server?".to_owned())),
         Some(code) => {
-            let message = text("grpc-message").unwrap_or_default();
+            let message = percent_decoded(&text("grpc-message").unwrap_or_default());
             Err(CallError::Refused(format!("{message} (gRPC status {code})")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_spelled_out() {
+        for (text, expected) in [
+            ("etcdserver:%20server%20stopped", "etcdserver: server stopped"),
+            ("%C3%A9", "é"),
+            ("100%", "100%"),
+            ("%2", "%2"),
+            ("%+1%zz", "%+1%zz"),
+            ("%25", "%"),
+        ] {
+            assert_eq!(percent_decoded(text), expected);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", HeaderValue::from_static("14"));
+        headers.insert("grpc-message", HeaderValue::from_static("etcdserver:%20no%20leader"));
+        let refused = CallError::Refused("etcdserver: no leader (gRPC status 14)".to_owned());
+        assert_eq!(check_status(&headers), Err(refused));
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tenure_api::ApiError;
+use tenure_api::error::REASON;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -100,8 +101,14 @@ fn nobody_answers(failures: &[String]) -> String {
     )
 }
 
-/// The text that etcdctl shows for a status.
+/// The text that etcdctl shows for a status, and, behind it, the reason if the server gave one.
 fn describe(status: &Status) -> String {
+    let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+    let text = describe_as_etcdctl(status);
+    reason.map_or_else(|| text.clone(), |reason| format!("{text}: {reason}"))
+}
+
+fn describe_as_etcdctl(status: &Status) -> String {
     // Those with etcd's prefix have names in etcd's own client, which shows no code with them.
     let is_named = ApiError::from_message(status.message()).is_some();
     if is_named && status.message().starts_with("etcdserver: ") {

@@ -26,9 +26,53 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Duration::try_from_secs_f64(total_s).map_err(|_| wrong()) }
 }
 
+/// A duration as Go writes it: `1m30s`, `1.5s`, `2.345ms`, `12µs`.
+pub(crate) fn text(duration: Duration) -> String {
+    let (secs, ns) = (duration.as_secs(), u64::from(duration.subsec_nanos()));
+    let in_unit = |whole: u64, rest: u64, digits: usize, unit: &str| {
+        let fraction = format!("{rest:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => format!("{whole}{unit}"),
+            fraction => format!("{whole}.{fraction}{unit}"),
+        }
+    };
+    match (secs, ns) {
+        (0, 0) => "0s".to_owned(),
+        (0, ns) if ns < 1_000 => format!("{ns}ns"),
+        (0, ns) if ns < 1_000_000 => in_unit(ns / 1_000, ns % 1_000, 3, "µs"),
+        (0, ns) => in_unit(ns / 1_000_000, ns % 1_000_000, 6, "ms"),
+        (secs, ns) => {
+            let (hours, minutes) = (secs / 3600, secs / 60 % 60);
+            let seconds = in_unit(secs % 60, ns, 9, "s");
+            match (hours, minutes) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (ns, expected) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (2_345_678, "2.345678ms"),
+            (20_000_000, "20ms"),
+            (1_000_000_000, "1s"),
+            (5_000_500_000, "5.0005s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(text(Duration::from_nanos(ns)), expected);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_reads_them() {

@@ -2,6 +2,8 @@
 //!
 //! What etcd's requests have no field for travels as metadata, which another server ignores.
 
+use std::num::IntErrorKind;
+
 use tenure_api::pb::etcdserverpb::cluster_client::ClusterClient;
 use tenure_api::pb::etcdserverpb::maintenance_client::MaintenanceClient;
 use tenure_api::pb::etcdserverpb::{
@@ -37,8 +39,7 @@ pub(crate) struct AddArguments {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RemoveArguments {
     /// The member, as `member list` names it
-    #[arg(value_parser = parse_id)]
-    id: u64,
+    id: String,
     /// Even if those that answer would be no quorum any more
     #[arg(long)]
     force: bool,
@@ -48,8 +49,7 @@ pub(crate) struct RemoveArguments {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct UpdateArguments {
     /// The member, as `member list` names it
-    #[arg(value_parser = parse_id)]
-    id: u64,
+    id: String,
     /// Where the others reach it now, separated by commas
     #[arg(long, value_name = "URLS", value_delimiter = ',', required = true)]
     peer_urls: Vec<String>,
@@ -59,8 +59,7 @@ pub(crate) struct UpdateArguments {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PromoteArguments {
     /// The learner, as `member list` names it
-    #[arg(value_parser = parse_id)]
-    id: u64,
+    id: String,
     /// How many votes it gets
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     votes: Option<u32>,
@@ -73,11 +72,9 @@ pub(crate) struct PromoteArguments {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReplaceArguments {
     /// The voter that goes
-    #[arg(value_parser = parse_id)]
-    old: u64,
+    old: String,
     /// The learner that takes its place and its votes: added with `member add --learner`, started, and caught up
-    #[arg(value_parser = parse_id)]
-    new: u64,
+    new: String,
     /// Even if those that answer would be no quorum any more
     #[arg(long)]
     force: bool,
@@ -87,12 +84,21 @@ pub(crate) struct ReplaceArguments {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MoveLeaderArguments {
     /// The member that is to lead, as `member list` names it
-    #[arg(value_parser = parse_id)]
-    id: u64,
+    id: String,
 }
 
-fn parse_id(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "a member's id has up to 16 hexadecimal digits".to_owned())
+/// A member's id, as etcdctl wants and refuses it.
+fn parse_id(text: &str) -> Result<u64, Failure> {
+    // Rust would take a sign.
+    let digits = if text.starts_with('+') { "" } else { text };
+    u64::from_str_radix(digits, 16).map_err(|error| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let why = format!("strconv.ParseUint: parsing {}: {why}", quote(text.as_bytes()));
+        Failure::new(exit::BAD_ARGUMENTS, format!("bad member ID arg ({why}), expecting ID in Hex"))
+    })
 }
 
 /// A request with what etcd has no field for.
@@ -151,7 +157,7 @@ fn environment(name: &str, added: &Member, members: &[Member], peer_urls: &str) 
 /// `tenure member remove`.
 pub(crate) async fn remove(options: &Options, arguments: &RemoveArguments) -> Result<(), Failure> {
     let printer = ChangePrinter::new(options)?;
-    let RemoveArguments { id, force } = *arguments;
+    let (id, force) = (parse_id(&arguments.id)?, arguments.force);
     let call = async |channel| {
         let request = with_metadata(MemberRemoveRequest { id }, &[forced(force)]);
         ClusterClient::new(channel).member_remove(request).await
@@ -163,24 +169,24 @@ pub(crate) async fn remove(options: &Options, arguments: &RemoveArguments) -> Re
 /// `tenure member update`.
 pub(crate) async fn update(options: &Options, arguments: &UpdateArguments) -> Result<(), Failure> {
     let printer = ChangePrinter::new(options)?;
-    let UpdateArguments { id, peer_urls } = arguments;
+    let (id, peer_urls) = (parse_id(&arguments.id)?, &arguments.peer_urls);
     let call = async |channel| {
-        let request = MemberUpdateRequest { id: *id, peer_urls: peer_urls.clone() };
+        let request = MemberUpdateRequest { id, peer_urls: peer_urls.clone() };
         ClusterClient::new(channel).member_update(request).await
     };
     let response = connection::request(options, Kind::Write, call).await?.into_inner();
-    done(printer, "updated in", *id, response.header, &response.members)
+    done(printer, "updated in", id, response.header, &response.members)
 }
 
 /// `tenure member promote`.
 pub(crate) async fn promote(options: &Options, arguments: &PromoteArguments) -> Result<(), Failure> {
-    let PromoteArguments { id, force, .. } = *arguments;
+    let (id, force) = (parse_id(&arguments.id)?, arguments.force);
     promote_with(options, id, "promoted in", &[forced(force), votes(arguments.votes)]).await
 }
 
 /// `tenure member replace`.
 pub(crate) async fn replace(options: &Options, arguments: &ReplaceArguments) -> Result<(), Failure> {
-    let ReplaceArguments { old, new, force } = *arguments;
+    let (old, new, force) = (parse_id(&arguments.old)?, parse_id(&arguments.new)?, arguments.force);
     let extras = [forced(force), ("tenure-replaces", Some(format!("{old:x}")))];
     promote_with(options, new, &format!("has taken the place of {old:x} in"), &extras).await
 }
@@ -213,6 +219,7 @@ fn done(
 /// `tenure move-leader`.
 pub(crate) async fn move_leader(options: &Options, arguments: &MoveLeaderArguments) -> Result<(), Failure> {
     let printer = ChangePrinter::new(options)?;
+    let target_id = parse_id(&arguments.id)?;
     for endpoint in &options.endpoints {
         let call = async |channel| MaintenanceClient::new(channel).status(StatusRequest {}).await;
         let Ok(status) = connection::request_of(options, endpoint, call).await else { continue };
@@ -221,11 +228,11 @@ pub(crate) async fn move_leader(options: &Options, arguments: &MoveLeaderArgumen
         if status.header.unwrap_or_default().member_id != leader {
             continue;
         }
-        let request = MoveLeaderRequest { target_id: arguments.id };
+        let request = MoveLeaderRequest { target_id };
         let call = async |channel| MaintenanceClient::new(channel).move_leader(request).await;
         let moved = connection::request_of(options, endpoint, call).await;
         moved.map_err(|error| Failure::new(exit::ERROR, error))?;
-        return print(&printer.moved_leader(leader, arguments.id));
+        return print(&printer.moved_leader(leader, target_id));
     }
     let message = format!("no leader endpoint given at [{}]", options.endpoints.join(" "));
     Err(Failure::new(exit::BAD_ARGUMENTS, message))

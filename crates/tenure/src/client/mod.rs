@@ -8,7 +8,7 @@
 pub(crate) mod arguments;
 mod cluster;
 mod connection;
-mod duration;
+pub(crate) mod duration;
 mod kv;
 mod members;
 mod operations;
@@ -59,8 +59,8 @@ pub(crate) enum ClientCommand {
     Members(WithOptions<cluster::MembersArguments>),
     /// Hash each endpoint's keys and their history, to compare them
     Hash(WithOptions<cluster::HashArguments>),
-    /// etcdctl's name for `status` and `hash`
-    #[command(subcommand, hide = true)]
+    /// Ask each endpoint how it is
+    #[command(subcommand)]
     Endpoint(EndpointCommand),
     /// Change the members of the cluster
     #[command(subcommand)]
@@ -69,9 +69,11 @@ pub(crate) enum ClientCommand {
     MoveLeader(WithOptions<members::MoveLeaderArguments>),
 }
 
-/// `endpoint status`, `endpoint hashkv`.
+/// `endpoint health`, `endpoint status`, `endpoint hashkv`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum EndpointCommand {
+    /// Whether each endpoint can read what was written last, and no alarm is raised
+    Health(WithOptions<cluster::HealthArguments>),
     /// The same as `tenure status`
     Status(WithOptions<cluster::StatusArguments>),
     /// The same as `tenure hash`
@@ -157,6 +159,9 @@ async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Compact(compact) => kv::compact(&compact.options, &compact.arguments).await,
         ClientCommand::Status(status) | ClientCommand::Endpoint(EndpointCommand::Status(status)) => {
             cluster::status(&status.options, &status.arguments).await
+        }
+        ClientCommand::Endpoint(EndpointCommand::Health(health)) => {
+            cluster::health(&health.options, &health.arguments).await
         }
         ClientCommand::Members(members) | ClientCommand::Member(MemberCommand::List(members)) => {
             cluster::members(&members.options, &members.arguments).await

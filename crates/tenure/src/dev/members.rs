@@ -15,6 +15,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::task::JoinSet;
 
 use super::plan::{MemberPlan, Plan};
+use crate::serve::notify;
 
 /// A member that takes longer to stop is killed: nothing acknowledged is lost by that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +78,9 @@ impl<'a> Members<'a> {
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(log);
+            .stderr(log)
+            // That this cluster serves is not for one of its members to say.
+            .env_remove(notify::VARIABLE);
         // What is meant for another server must not contradict the flags.
         for (variable, _) in env::vars_os() {
             let name = variable.to_string_lossy();

@@ -8,9 +8,11 @@ use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::logging::Log;
+
 /// Resolves when the member is to stop in good order. Whoever asks a second time is obeyed at once: what
 /// was acknowledged is safe either way.
-pub(crate) fn requested(with_stdin: bool) -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn requested(with_stdin: bool, log: Log) -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stdin = with_stdin.then(stdin_closed).transpose()?;
@@ -23,6 +25,7 @@ pub(crate) fn requested(with_stdin: bool) -> io::Result<impl Future<Output = ()>
         tokio::spawn(async move {
             let why = next(&mut terminate, &mut interrupt).await;
             tracing::warn!("stopping at once: {why} again");
+            log.flush();
             process::exit(1);
         });
     })

@@ -27,39 +27,6 @@ fn empty(folder: &Path) {
 }
 
 #[tokio::test]
-async fn a_directory_of_another_cluster_is_refused() {
-    let mut cluster = Cluster::with_flags(1, &[]).await;
-    cluster.members[0].client().put("k", "v").await.expect("a put");
-    assert!(cluster.members[0].terminate().await.success());
-    let before = cluster.members[0].log().len();
-    let mut command = cluster.command(0);
-    command.args(["--initial-cluster-token", "another"]);
-    cluster.members[0].launch(command);
-    let said = said_when_ended(&mut cluster.members[0], before).await;
-    assert!(said.contains(" belongs to member ") && said.contains("--initial-cluster-token"), "{said}");
-    cluster.start().await;
-    let kept = cluster.members[0].client().get("k").await.expect("a get");
-    assert_eq!(kept.as_deref(), Some("v"), "nothing was touched");
-}
-
-#[tokio::test]
-async fn a_directory_of_another_member_is_refused() {
-    let mut cluster = Cluster::of_three().await;
-    for position in [0, 1] {
-        assert!(cluster.members[position].terminate().await.success());
-    }
-    let [first, second] = [0, 1].map(|position: usize| cluster.members[position].data_dir.clone());
-    let aside = first.with_extension("aside");
-    fs::rename(&first, &aside).expect("a rename");
-    fs::rename(&second, &first).expect("a rename");
-    let said = refused(&mut cluster, 0).await;
-    assert!(said.contains(" belongs to member ") && said.contains("--data-dir"), "{said}");
-    fs::rename(&first, &second).expect("a rename");
-    fs::rename(&aside, &first).expect("a rename");
-    cluster.start().await;
-}
-
-#[tokio::test]
 async fn a_directory_of_a_later_version_is_refused() {
     let mut cluster = Cluster::with_flags(1, &[]).await;
     assert!(cluster.members[0].terminate().await.success());

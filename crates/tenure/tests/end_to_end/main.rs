@@ -11,15 +11,20 @@ mod bad_start;
 mod client;
 mod cluster;
 mod commands;
+mod crowds;
 mod dev;
 mod garbage;
+mod grpc;
 mod http;
+mod initial_flags;
 mod kills;
 mod load;
 mod members;
 mod ports;
 mod process;
+mod readiness;
 mod restarts;
+mod strangers;
 
 use std::time::{Duration, Instant};
 

@@ -11,6 +11,7 @@ use tenure_api::pb::etcdserverpb as pb;
 use tokio::process::{Child, Command};
 
 use super::super::connection::{Connection, Rpc, frame};
+use crate::serve::notify;
 
 /// How many members a cluster has.
 pub(crate) const MEMBERS: usize = 3;
@@ -113,6 +114,7 @@ impl Cluster {
                 command.env_remove(&variable);
             }
         }
+        command.env_remove(notify::VARIABLE);
         command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(true);
         command.spawn().map_err(|error| format!("cannot start {}: {error}", self.system.name()))
     }

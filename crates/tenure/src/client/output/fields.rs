@@ -9,7 +9,8 @@ use tenure_api::pb::etcdserverpb::{
 };
 use tenure_api::pb::mvccpb::KeyValue;
 
-use crate::client::cluster::Answer;
+use crate::client::cluster::{Answer, Health};
+use crate::client::duration;
 use crate::client::quote::quote;
 
 /// Gathers the output. A message that is absent reads as zeros, as in protobuf.
@@ -62,6 +63,17 @@ impl Writer {
             Some(Response::ResponseTxn(txn)) => self.txn(txn),
             None => self,
         }
+    }
+
+    pub(super) fn health(mut self, answers: &[Health]) -> Self {
+        for Health { endpoint, took, error } in answers {
+            self.text("Endpoint", endpoint);
+            self.field("Health", error.is_none());
+            self.field("Took", duration::text(*took));
+            self.field("Error", error.as_deref().unwrap_or_default());
+            self.output.push('\n');
+        }
+        self
     }
 
     pub(super) fn status(mut self, answers: &[Answer<StatusResponse>]) -> Self {

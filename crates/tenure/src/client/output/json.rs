@@ -12,7 +12,8 @@ use tenure_api::pb::etcdserverpb::{
 };
 use tenure_api::pb::mvccpb::KeyValue;
 
-use crate::client::cluster::Answer;
+use crate::client::cluster::{Answer, Health};
+use crate::client::duration;
 
 /// A JSON value, written out.
 struct Json(String);
@@ -154,6 +155,19 @@ pub(super) fn status(answers: &[Answer<StatusResponse>]) -> String {
             .field("downgradeInfo", downgrade)
             .done()
     })
+}
+
+pub(super) fn health(answers: &[Health]) -> String {
+    let one = |Health { endpoint, took, error }: &Health| {
+        let health = if error.is_none() { "true" } else { "false" };
+        Object::new()
+            .field("endpoint", Some(quoted(endpoint)))
+            .field("health", Some(Json(health.to_owned())))
+            .field("took", Some(quoted(&duration::text(*took))))
+            .field("error", error.as_deref().map(quoted))
+            .done()
+    };
+    list(answers, one).0
 }
 
 pub(super) fn hash(answers: &[Answer<HashKvResponse>]) -> String {

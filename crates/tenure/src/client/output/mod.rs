@@ -8,12 +8,13 @@ mod simple;
 mod table;
 
 use clap::ValueEnum;
+use prost::Message;
 use tenure_api::pb::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, Member, MemberListResponse, PutResponse, RangeResponse,
-    ResponseHeader, StatusResponse, TxnResponse,
+    DeleteRangeResponse, HashKvResponse, Member, MemberAddResponse, MemberListResponse, MemberRemoveResponse,
+    PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
 
-use super::cluster::Answer;
+use super::cluster::{Answer, Health};
 use super::options::Options;
 use super::{Failure, exit};
 
@@ -24,6 +25,7 @@ pub(crate) enum Format {
     Json,
     Fields,
     Table,
+    Protobuf,
 }
 
 /// The formats that answers about keys have.
@@ -32,6 +34,7 @@ enum KvFormat {
     Simple { values_only: bool },
     Json,
     Fields,
+    Protobuf,
 }
 
 /// Writes answers about keys.
@@ -41,9 +44,25 @@ pub(crate) struct KvPrinter {
     hex: bool,
 }
 
-/// Writes answers about the cluster.
+/// The formats that answers of endpoints have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndpointFormat {
+    Simple,
+    Json,
+    Fields,
+    Table,
+}
+
+/// Writes what each endpoint answered.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ClusterPrinter {
+pub(crate) struct EndpointPrinter {
+    format: EndpointFormat,
+    hex: bool,
+}
+
+/// Writes the members of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MembersPrinter {
     format: Format,
     hex: bool,
 }
@@ -55,6 +74,7 @@ impl KvPrinter {
             Format::Simple => KvFormat::Simple { values_only: false },
             Format::Json => KvFormat::Json,
             Format::Fields => KvFormat::Fields,
+            Format::Protobuf => KvFormat::Protobuf,
             Format::Table => {
                 return Err(Failure::new(exit::BAD_FEATURE, "table not supported as output format"));
             }
@@ -85,6 +105,7 @@ impl KvPrinter {
             }
             KvFormat::Json => json::line(&json::put(response)),
             KvFormat::Fields => fields::Writer::new(self.hex).put(response).done(),
+            KvFormat::Protobuf => response.encode_to_vec(),
         }
     }
 
@@ -95,6 +116,7 @@ impl KvPrinter {
             }
             KvFormat::Json => json::line(&json::range(response)),
             KvFormat::Fields => fields::Writer::new(self.hex).get(response).done(),
+            KvFormat::Protobuf => response.encode_to_vec(),
         }
     }
 
@@ -105,6 +127,7 @@ impl KvPrinter {
             }
             KvFormat::Json => json::line(&json::delete_range(response)),
             KvFormat::Fields => fields::Writer::new(self.hex).del(response).done(),
+            KvFormat::Protobuf => response.encode_to_vec(),
         }
     }
 
@@ -115,31 +138,58 @@ impl KvPrinter {
             }
             KvFormat::Json => json::line(&json::txn(response)),
             KvFormat::Fields => fields::Writer::new(self.hex).txn(response).done(),
+            KvFormat::Protobuf => response.encode_to_vec(),
         }
     }
 }
 
-impl ClusterPrinter {
-    pub(crate) fn new(options: &Options) -> Self {
-        Self { format: options.write_out, hex: options.hex }
+impl EndpointPrinter {
+    pub(crate) fn new(options: &Options) -> Result<Self, Failure> {
+        let format = match options.write_out {
+            Format::Simple => EndpointFormat::Simple,
+            Format::Json => EndpointFormat::Json,
+            Format::Fields => EndpointFormat::Fields,
+            Format::Table => EndpointFormat::Table,
+            Format::Protobuf => {
+                return Err(Failure::new(exit::BAD_FEATURE, "protobuf not supported as output format"));
+            }
+        };
+        Ok(Self { format, hex: options.hex })
+    }
+
+    /// What goes to standard output and what, with `-w simple`, to standard error.
+    pub(crate) fn health(self, answers: &[Health]) -> (Vec<u8>, Vec<u8>) {
+        let output = match self.format {
+            EndpointFormat::Simple => return simple::health(answers),
+            EndpointFormat::Json => json::line(&json::health(answers)),
+            EndpointFormat::Fields => fields::Writer::new(self.hex).health(answers).done(),
+            EndpointFormat::Table => table::render(&table::HEALTH_HEADER, &table::health_rows(answers)),
+        };
+        (output, Vec::new())
     }
 
     pub(crate) fn status(self, answers: &[Answer<StatusResponse>]) -> Vec<u8> {
         match self.format {
-            Format::Simple => simple::rows(&table::status_rows(answers)),
-            Format::Json => json::line(&json::status(answers)),
-            Format::Fields => fields::Writer::new(self.hex).status(answers).done(),
-            Format::Table => table::render(&table::STATUS_HEADER, &table::status_rows(answers)),
+            EndpointFormat::Simple => simple::rows(&table::status_rows(answers)),
+            EndpointFormat::Json => json::line(&json::status(answers)),
+            EndpointFormat::Fields => fields::Writer::new(self.hex).status(answers).done(),
+            EndpointFormat::Table => table::render(&table::STATUS_HEADER, &table::status_rows(answers)),
         }
     }
 
     pub(crate) fn hash(self, answers: &[Answer<HashKvResponse>]) -> Vec<u8> {
         match self.format {
-            Format::Simple => simple::rows(&table::hash_rows(answers)),
-            Format::Json => json::line(&json::hash(answers)),
-            Format::Fields => fields::Writer::new(self.hex).hash(answers).done(),
-            Format::Table => table::render(&table::HASH_HEADER, &table::hash_rows(answers)),
+            EndpointFormat::Simple => simple::rows(&table::hash_rows(answers)),
+            EndpointFormat::Json => json::line(&json::hash(answers)),
+            EndpointFormat::Fields => fields::Writer::new(self.hex).hash(answers).done(),
+            EndpointFormat::Table => table::render(&table::HASH_HEADER, &table::hash_rows(answers)),
         }
+    }
+}
+
+impl MembersPrinter {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { format: options.write_out, hex: options.hex }
     }
 
     pub(crate) fn members(self, response: &MemberListResponse) -> Vec<u8> {
@@ -150,6 +200,7 @@ impl ClusterPrinter {
             }
             Format::Fields => fields::Writer::new(self.hex).members(response).done(),
             Format::Table => table::render(&table::MEMBERS_HEADER, &table::member_rows(response)),
+            Format::Protobuf => response.encode_to_vec(),
         }
     }
 }
@@ -159,6 +210,7 @@ impl ClusterPrinter {
 enum ChangeFormat {
     Simple,
     Json,
+    Protobuf,
 }
 
 /// Writes what a change of the cluster has come to.
@@ -176,6 +228,7 @@ impl ChangePrinter {
         let format = match options.write_out {
             Format::Simple => ChangeFormat::Simple,
             Format::Json => ChangeFormat::Json,
+            Format::Protobuf => ChangeFormat::Protobuf,
             Format::Fields => return refuse("fields"),
             Format::Table => return refuse("table"),
         };
@@ -201,6 +254,14 @@ impl ChangePrinter {
                 format!("Member {id:16x} {what} cluster {cluster_id:16x}\n").into_bytes()
             }
             ChangeFormat::Json => json::line(&json::members(header.as_ref(), added, members, self.hex)),
+            ChangeFormat::Protobuf => {
+                let members = members.to_vec();
+                match added.cloned() {
+                    Some(added) => MemberAddResponse { header, member: Some(added), members }.encode_to_vec(),
+                    // The answers to the other changes have the same fields.
+                    None => MemberRemoveResponse { header, members }.encode_to_vec(),
+                }
+            }
         }
     }
 
@@ -209,6 +270,7 @@ impl ChangePrinter {
             ChangeFormat::Simple => format!("Leadership transferred from {from:x} to {to:x}\n").into_bytes(),
             // The answer says nothing.
             ChangeFormat::Json => json::line("{}"),
+            ChangeFormat::Protobuf => Vec::new(),
         }
     }
 }

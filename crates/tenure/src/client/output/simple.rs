@@ -8,6 +8,9 @@ use tenure_api::pb::etcdserverpb::{
 };
 use tenure_api::pb::mvccpb::KeyValue;
 
+use crate::client::cluster::Health;
+use crate::client::duration::text;
+
 /// Gathers the output. Bytes, because keys and values are.
 pub(super) struct Writer {
     hex: bool,
@@ -82,6 +85,25 @@ impl Writer {
         self.output.extend_from_slice(bytes);
         self.output.push(b'\n');
     }
+}
+
+/// Who is well on standard output, who is not on standard error.
+pub(super) fn health(answers: &[Health]) -> (Vec<u8>, Vec<u8>) {
+    let (mut output, mut errors) = (String::new(), String::new());
+    for Health { endpoint, took, error } in answers {
+        let written = match error {
+            None => {
+                writeln!(
+                    output,
+                    "{endpoint} is healthy: successfully committed proposal: took = {}",
+                    text(*took)
+                )
+            }
+            Some(error) => writeln!(errors, "{endpoint} is unhealthy: failed to commit proposal: {error}"),
+        };
+        written.expect("a String takes everything");
+    }
+    (output.into_bytes(), errors.into_bytes())
 }
 
 /// A table's rows without the table.

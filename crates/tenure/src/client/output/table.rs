@@ -2,7 +2,8 @@
 
 use tenure_api::pb::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
 
-use crate::client::cluster::Answer;
+use crate::client::cluster::{Answer, Health};
+use crate::client::duration;
 
 pub(super) const STATUS_HEADER: [&str; 16] = [
     "ENDPOINT",
@@ -25,6 +26,16 @@ pub(super) const STATUS_HEADER: [&str; 16] = [
 pub(super) const HASH_HEADER: [&str; 3] = ["ENDPOINT", "HASH", "HASH REVISION"];
 pub(super) const MEMBERS_HEADER: [&str; 6] =
     ["ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"];
+
+pub(super) const HEALTH_HEADER: [&str; 4] = ["ENDPOINT", "HEALTH", "TOOK", "ERROR"];
+
+pub(super) fn health_rows(answers: &[Health]) -> Vec<[String; 4]> {
+    let row = |Health { endpoint, took, error }: &Health| {
+        let is_healthy = error.is_none().to_string();
+        [endpoint.clone(), is_healthy, duration::text(*took), error.clone().unwrap_or_default()]
+    };
+    answers.iter().map(row).collect()
+}
 
 pub(super) fn status_rows(answers: &[Answer<StatusResponse>]) -> Vec<[String; 16]> {
     answers.iter().map(status_row).collect()

@@ -1,5 +1,7 @@
 //! Fixed answers and what etcdctl 3.7.3 printed for them, recorded against an etcd 3.7.3 that gave them.
 
+use std::time::Duration;
+
 use tenure_api::pb::etcdserverpb::response_op::Response;
 use tenure_api::pb::etcdserverpb::{DowngradeInfo, Member, ResponseHeader, ResponseOp};
 use tenure_api::pb::mvccpb::KeyValue;
@@ -43,6 +45,46 @@ fn pair() -> KeyValue {
 
 fn range() -> RangeResponse {
     RangeResponse { header: Some(HEADER), kvs: vec![pair()], more: false, count: 1 }
+}
+
+fn endpoint_printer(format: Format) -> EndpointPrinter {
+    EndpointPrinter::new(&options(format, false)).expect("a format of endpoints")
+}
+
+#[test]
+fn the_health_of_endpoints() {
+    let health = |endpoint: &str, error: Option<&str>| Health {
+        endpoint: endpoint.to_owned(),
+        took: Duration::from_micros(1500),
+        error: error.map(str::to_owned),
+    };
+    let answers = [health("a:1", None), health("b:1", Some("context deadline exceeded"))];
+    let printed = |format| {
+        let (output, errors) = endpoint_printer(format).health(&answers);
+        (text(output), text(errors))
+    };
+    let (output, errors) = printed(Format::Simple);
+    assert_eq!(output, "a:1 is healthy: successfully committed proposal: took = 1.5ms\n");
+    assert_eq!(errors, "b:1 is unhealthy: failed to commit proposal: context deadline exceeded\n");
+    let (output, errors) = printed(Format::Json);
+    let json = r#"[{"endpoint":"a:1","health":true,"took":"1.5ms"},{"endpoint":"b:1","health":false,"took":"1.5ms","error":"context deadline exceeded"}]"#;
+    assert_eq!((output.trim_end(), errors.as_str()), (json, ""));
+    let fields = "\"Endpoint\" : \"a:1\"\n\"Health\" : true\n\"Took\" : 1.5ms\n\"Error\" : \n\n";
+    assert!(printed(Format::Fields).0.starts_with(fields));
+    let table = printed(Format::Table).0;
+    assert!(table.contains("│ ENDPOINT │ HEALTH │ TOOK  │           ERROR           │"), "{table}");
+    assert!(table.contains("│      a:1 │   true │ 1.5ms │                           │"), "{table}");
+}
+
+#[test]
+fn protobuf_is_the_message_as_it_came() {
+    let response =
+        PutResponse { header: Some(ResponseHeader { revision: 7, ..Default::default() }), prev_kv: None };
+    let printer = KvPrinter::new(&options(Format::Protobuf, false)).expect("a format of keys");
+    assert_eq!(printer.put(&response), response.encode_to_vec());
+    let refused =
+        EndpointPrinter::new(&options(Format::Protobuf, false)).expect_err("no format of endpoints");
+    assert_eq!(refused.exit_code, exit::BAD_FEATURE);
 }
 
 #[test]
@@ -169,7 +211,7 @@ fn status_answers() -> [Answer<StatusResponse>; 1] {
 
 #[test]
 fn status() {
-    let printed = |format| text(ClusterPrinter::new(&options(format, false)).status(&status_answers()));
+    let printed = |format| text(endpoint_printer(format).status(&status_answers()));
     assert_eq!(
         printed(Format::Simple),
         "127.0.0.1:23790, 2e1259d415f2a040, 3.7.3, 3.7.0, 20 kB, 16 kB, 20%, 2.1 GB, true, false, 2, 27, 27, , , false\n"
@@ -200,7 +242,7 @@ fn hash() {
     let response =
         HashKvResponse { header: Some(HEADER), hash: 3_359_760_049, compact_revision: 6, hash_revision: 14 };
     let answers = [Answer { endpoint: "127.0.0.1:23790".into(), response }];
-    let printed = |format| text(ClusterPrinter::new(&options(format, false)).hash(&answers));
+    let printed = |format| text(endpoint_printer(format).hash(&answers));
     assert_eq!(printed(Format::Simple), "127.0.0.1:23790, 3359760049, 14\n");
     let hash = r#""hash":3359760049,"compact_revision":6,"hash_revision":14"#;
     let json = format!("[{{\"Endpoint\":\"127.0.0.1:23790\",\"HashKV\":{{{HEADER_JSON},{hash}}}}}]\n");
@@ -221,7 +263,7 @@ fn hash() {
 
 #[test]
 fn hash_when_nobody_answered() {
-    let printed = |format| text(ClusterPrinter::new(&options(format, false)).hash(&[]));
+    let printed = |format| text(endpoint_printer(format).hash(&[]));
     assert_eq!(printed(Format::Simple), "");
     assert_eq!(printed(Format::Json), "null\n");
     assert_eq!(
@@ -245,7 +287,7 @@ fn members() {
     };
     let header = ResponseHeader { revision: 0, ..HEADER };
     let response = MemberListResponse { header: Some(header), members: vec![member] };
-    let printed = |format, hex| text(ClusterPrinter::new(&options(format, hex)).members(&response));
+    let printed = |format, hex| text(MembersPrinter::new(&options(format, hex)).members(&response));
     assert_eq!(
         printed(Format::Simple, false),
         "2e1259d415f2a040, started, m1, http://127.0.0.1:23800, http://127.0.0.1:23790, false\n"
