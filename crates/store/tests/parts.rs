@@ -8,7 +8,7 @@ use common::{assert_notices_every_flipped_bit, checkpoint, restore};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tenure_store::checkpoint::{CheckpointError, Verifier, Writer};
+use tenure_store::checkpoint::{CheckpointError, Reader, Verifier, Writer};
 use tenure_store::{Command, Store};
 
 /// A part as it would lie in a file.
@@ -24,11 +24,12 @@ struct Machine {
     store: Store,
     commands: Vec<Command>,
     parts: Vec<Part>,
+    has_received: bool,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { store: Store::new(), commands: Vec::new(), parts: Vec::new() }
+        Self { store: Store::new(), commands: Vec::new(), parts: Vec::new(), has_received: false }
     }
 
     fn apply(&mut self, command: Command) {
@@ -80,8 +81,40 @@ impl Machine {
     }
 
     fn read(&self) -> Store {
-        let bytes: Vec<&[u8]> = self.parts.iter().map(|part| &part.bytes[..]).collect();
-        restore(&bytes.concat()).expect("parts that follow each other")
+        let mut reader = Reader::new();
+        for part in &self.parts {
+            // Some may have come from another member.
+            if self.has_received {
+                reader.allow_overlap();
+            }
+            reader.push(&part.bytes).expect("parts that follow each other");
+        }
+        reader.finish().expect("whole parts")
+    }
+
+    /// Takes over what it lacks of another member's checkpoint, and keeps it behind its own parts.
+    fn receive_from(&mut self, other: &Machine) {
+        let Some(last) = other.parts.last() else { return };
+        if last.applied_index <= self.store.applied_index() {
+            return;
+        }
+        let own = self.parts.last();
+        let sent =
+            other.parts.iter().filter(|part| own.is_none_or(|own| part.applied_index > own.applied_index));
+        let bytes: Vec<u8> = sent.flat_map(|part| part.bytes.clone()).collect();
+        let mut reader = Reader::onto(self.store.fork());
+        reader.push(&bytes).expect("it goes on from what this member has");
+        if reader.is_whole() {
+            self.parts.clear();
+        }
+        self.store = reader.finish().expect("whole parts");
+        let (revision, applied_index) = (self.store.revision(), self.store.applied_index());
+        assert_eq!((revision, applied_index), (last.revision, last.applied_index));
+        self.commands = other.commands[..applied_index as usize].to_vec();
+        self.parts.push(Part { revision, applied_index, bytes });
+        self.has_received = true;
+        self.compare();
+        assert_eq!(self.store.state_hash(), other.read().state_hash());
     }
 
     /// Everything that can be told of a state, from the checkpoint and from memory.
@@ -157,6 +190,47 @@ proptest! {
                     if machine.write_part(machine.parts.len()).is_some() {
                         machine.compare();
                     }
+                }
+                Step::Restart => machine.restart(),
+                Step::Forget => {
+                    if let Some(first) = machine.parts.first() {
+                        machine.store.forget_buried(first.revision);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One member leads, the other applies the same commands later, takes parts when it does, and is sent what it
+    /// lacks of the leader's checkpoint.
+    #[test]
+    fn p3_what_a_follower_lacks_of_the_parts_makes_its_state_the_leaders(
+        steps in vec((any::<bool>(), step(), 0..9_u8), 1..150),
+    ) {
+        let (mut leader, mut follower) = (Machine::new(), Machine::new());
+        for (is_leaders, step, what) in steps {
+            match what {
+                0 => follower.receive_from(&leader),
+                1..=3 => {
+                    let next = leader.commands.get(follower.store.applied_index() as usize).cloned();
+                    next.into_iter().for_each(|command| follower.apply(command));
+                }
+                _ => {}
+            }
+            let machine = if is_leaders { &mut leader } else { &mut follower };
+            match step {
+                Step::Command(command) => leader.apply(command),
+                Step::Compact(behind) => {
+                    let revision = leader.store.revision() - behind;
+                    leader.apply(Command::Compact { revision, physical: false });
+                }
+                Step::Part(reach) => {
+                    let kept = reach.index(machine.parts.len() + 1);
+                    machine.write_part(kept).into_iter().for_each(|()| machine.compare());
+                }
+                Step::ShortPart => {
+                    let kept = machine.parts.len();
+                    machine.write_part(kept).into_iter().for_each(|()| machine.compare());
                 }
                 Step::Restart => machine.restart(),
                 Step::Forget => {
