@@ -132,7 +132,8 @@ pub(crate) struct Progress {
     unanswered: u32,
     /// Up to here entries were sent since this server leads.
     sent_index: Index,
-    /// The lane to it is full: nothing more is sent before it answers something.
+    /// The lane to it is full, or what it is to be sent cannot be read: nothing more is sent before it answers
+    /// something.
     is_held: bool,
     /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
     /// leader had when it began.
@@ -243,6 +244,11 @@ impl Progress {
             inflights.forget_behind(index);
             self.next_index = self.next_index.min(index.max(self.match_index).next());
         }
+    }
+
+    /// Nothing more can be sent to it for now.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// The follower lives: its lane may have moved.

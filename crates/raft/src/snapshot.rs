@@ -27,9 +27,17 @@ pub(crate) struct IncomingSnapshot {
     stored_offset: u64,
     /// Where the chunks end that are being kept, in order.
     storing: VecDeque<u64>,
+    /// So many before those are of no use: the transfer began anew while they were being kept.
+    void: usize,
     /// The last chunk has come.
     is_whole: bool,
     step: IncomingStep,
+}
+
+impl IncomingSnapshot {
+    fn is_storing(&self) -> bool {
+        self.void > 0 || !self.storing.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,16 +121,19 @@ impl Node {
         }
     }
 
-    /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead.
+    /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead. Of the newest, the chunk
+    /// cannot be had now: it is asked for again when the follower has answered something.
     pub fn on_snapshot_unavailable(&mut self, now: Time, to: NodeId, last_included: EntryId) {
         self.now = self.now.max(now);
         let newest = self.log.snapshot.last_included;
-        assert!(newest > last_included, "the newest snapshot is always available");
+        assert!(newest >= last_included, "only what was taken is asked for");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = None;
         let is_sent = |stream: &mut SnapshotStream| stream.snapshot.last_included == last_included;
-        if progress.snapshot_stream().is_some_and(is_sent) {
+        if newest == last_included {
+            progress.hold();
+        } else if progress.snapshot_stream().is_some_and(is_sent) {
             progress.become_snapshot(self.now, self.log.snapshot.clone());
         }
     }
@@ -211,7 +222,7 @@ impl Node {
     /// Whether a snapshot may begin to arrive. What is still being kept of another must not be taken for a chunk of
     /// this one; the leader asks again.
     fn begin_receiving(&mut self, leader: NodeId, snapshot: Snapshot) -> bool {
-        let is_storing = self.incoming.as_ref().is_some_and(|incoming| !incoming.storing.is_empty());
+        let is_storing = self.incoming.as_ref().is_some_and(IncomingSnapshot::is_storing);
         if self.is_installing() || is_storing {
             return false;
         }
@@ -222,6 +233,7 @@ impl Node {
             received_offset: 0,
             stored_offset: 0,
             storing: VecDeque::new(),
+            void: 0,
             is_whole: false,
             step: IncomingStep::Receiving,
         });
@@ -258,6 +270,10 @@ impl Node {
         self.now = self.now.max(now);
         let Some(incoming) = &mut self.incoming else { return };
         if incoming.snapshot.last_included != last_included {
+            return;
+        }
+        if incoming.void > 0 {
+            incoming.void -= 1;
             return;
         }
         let Some(end) = incoming.storing.pop_front() else { return };
@@ -297,15 +313,20 @@ impl Node {
         }
     }
 
-    /// What arrived was damaged: the transfer begins anew. Not at once, though: it may be the leader's disk, which
-    /// will give the same again. The leader asks when it has waited for an answer long enough.
+    /// What arrived was damaged, or (in place of [`Node::on_snapshot_chunk_stored`]) a chunk could not be kept: the
+    /// transfer begins anew. Not at once, though: it may be the leader's disk, which will give the same again. The
+    /// leader asks when it has waited for an answer long enough.
     pub fn on_snapshot_damaged(&mut self, now: Time, last_included: EntryId) {
         self.now = self.now.max(now);
-        let damaged = self
-            .incoming
-            .as_mut()
-            .filter(|it| it.step == IncomingStep::Installing && it.snapshot.last_included == last_included);
+        let damaged = self.incoming.as_mut().filter(|it| it.snapshot.last_included == last_included);
         let Some(incoming) = damaged else { return };
+        if incoming.void > 0 {
+            incoming.void -= 1;
+            return;
+        }
+        incoming.storing.pop_front();
+        incoming.void = incoming.storing.len();
+        incoming.storing.clear();
         // All of it this time: what was damaged may be what it was to stand on.
         incoming.above = Index(0);
         (incoming.received_offset, incoming.stored_offset) = (0, 0);

@@ -323,9 +323,11 @@ impl Rig {
                 }
             }
             Action::ChunkDamaged => {
-                let found = |write: &Write| matches!(write, Write::Install { .. });
-                if let Some(Write::Install { snapshot, .. }) = self.disk.under_way.pop_back_if(|it| found(it))
-                {
+                let is_install = |write: &mut Write| matches!(write, Write::Install { .. });
+                let installing = self.disk.under_way.pop_back_if(is_install);
+                if let Some(last_included) = self.storing.pop_front() {
+                    self.input(|node, now| node.on_snapshot_damaged(now, last_included));
+                } else if let Some(Write::Install { snapshot, .. }) = installing {
                     self.input(|node, now| node.on_snapshot_damaged(now, snapshot.last_included));
                 }
             }

@@ -4,7 +4,8 @@
 //! A checkpoint is one or more segments (the store's bytes, see docs/checkpoint-format.md) and a manifest that
 //! names them. The manifest is renamed into place after the segments are durable, so a checkpoint is whole or not
 //! there. A new one shares segments with the one before it, as [`crate::segments`] decides. To a follower the
-//! segments are one sequence of bytes, which it keeps as one segment. The newest two checkpoints are kept: the one
+//! segments that it lacks are one sequence of bytes, which it keeps as one segment behind its own, or, if they are all,
+//! in their place (docs/adr/0017-what-a-follower-lacks.md). The newest two checkpoints are kept: the one
 //! before the newest may be on its way to a follower.
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use tenure_wal::{Disk, DiskFile};
 use crate::identity::replace_file;
 use crate::job::{CheckpointDone, CheckpointJob};
 use crate::manifest::Manifest;
-use crate::segments::{Segment, kept_segments};
+use crate::segments::{MAX_SEGMENTS, Segment, kept_segments};
 
 const INCOMING_FILE: &str = "incoming.segment";
 const TEMPORARY_SEGMENT: &str = "segment.new";
@@ -108,7 +109,7 @@ impl<D: Disk> CheckpointWorker<D> {
         match job {
             CheckpointJob::Take { snapshot, state } => self.take(snapshot, state),
             CheckpointJob::Load { to, last_included, above, offset, max_bytes } => {
-                let loaded = self.load(last_included, offset, max_bytes)?;
+                let loaded = self.load(last_included, above, offset, max_bytes)?;
                 Ok(match loaded {
                     Some((snapshot, data, done)) => {
                         let chunk = SnapshotChunk { above, offset, data, done };
@@ -121,7 +122,7 @@ impl<D: Disk> CheckpointWorker<D> {
                 self.keep(chunk.offset, &chunk.data)?;
                 Ok(CheckpointDone::Stored { last_included: snapshot.last_included })
             }
-            CheckpointJob::Install { snapshot } => self.install(&snapshot),
+            CheckpointJob::Install { snapshot, state } => self.install(&snapshot, *state),
         }
     }
 
@@ -184,19 +185,22 @@ impl<D: Disk> CheckpointWorker<D> {
     fn load(
         &self,
         last_included: EntryId,
+        above: Index,
         offset: u64,
         max_bytes: usize,
     ) -> Result<Option<(Snapshot, Bytes, bool)>, CheckpointFault> {
         let is_asked_for = |manifest: &&Manifest| manifest.snapshot.last_included == last_included;
         let Some(manifest) = self.checkpoints.iter().find(is_asked_for) else { return Ok(None) };
-        let Some((segment, within)) = segment_at(&manifest.segments, offset) else {
+        let sent = manifest.segments_above(above);
+        let Some((segment, within)) = segment_at(sent, offset) else {
             return Ok(Some((manifest.snapshot.clone(), Bytes::new(), true)));
         };
         let len = (segment.len_bytes - within).min(max_bytes as u64);
         let name = segment_name(segment.last_included);
         let file = self.disk.open(&name).map_err(fault(&name))?;
         let data = read_exact(&file, within, len as usize).map_err(fault(&name))?;
-        Ok(Some((manifest.snapshot.clone(), data.into(), offset + len == manifest.len_bytes())))
+        let sent_bytes: u64 = sent.iter().map(|segment| segment.len_bytes).sum();
+        Ok(Some((manifest.snapshot.clone(), data.into(), offset + len == sent_bytes)))
     }
 
     fn keep(&mut self, offset: u64, data: &[u8]) -> Result<(), CheckpointFault> {
@@ -215,24 +219,30 @@ impl<D: Disk> CheckpointWorker<D> {
         }
     }
 
-    fn install(&mut self, snapshot: &Snapshot) -> Result<CheckpointDone, CheckpointFault> {
+    fn install(&mut self, snapshot: &Snapshot, state: Store) -> Result<CheckpointDone, CheckpointFault> {
         let last_included = snapshot.last_included;
         let io = fault(INCOMING_FILE);
         let Some(mut file) = self.incoming.take() else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        let mut reader = Reader::new();
+        let mut reader = Reader::onto(state);
         let len_bytes = file.len_bytes().map_err(&io)?;
         let read = read_segment(&file, len_bytes, &mut reader).map_err(&io)?;
+        // What goes on from our own checkpoint goes behind it.
+        let mut segments = match self.checkpoints.last() {
+            Some(newest) if !reader.is_whole() => newest.segments.clone(),
+            Some(_) | None => Vec::new(),
+        };
+        let has_room = segments.len() < MAX_SEGMENTS;
         let (Ok(crc), Ok(store)) = (read, reader.finish()) else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        if store.applied_index() != last_included.index.0 {
+        if store.applied_index() != last_included.index.0 || !has_room {
             return Ok(CheckpointDone::Damaged { last_included });
         }
         file.sync().map_err(&io)?;
         drop(file);
-        let segments = vec![Segment { last_included, revision: store.revision(), len_bytes, crc }];
+        segments.push(Segment { last_included, revision: store.revision(), len_bytes, crc });
         self.publish(INCOMING_FILE, Manifest { snapshot: snapshot.clone(), segments })?;
         Ok(CheckpointDone::Installed { last_included, store: Box::new(store) })
     }
@@ -240,6 +250,7 @@ impl<D: Disk> CheckpointWorker<D> {
     fn read_checkpoint(&self, manifest: &Manifest) -> Result<Store, CheckpointFault> {
         let mut reader = Reader::new();
         for segment in &manifest.segments {
+            reader.allow_overlap();
             let name = segment_name(segment.last_included);
             let damaged = |why: String| CheckpointFault::Damaged { name: name.clone(), why };
             let file = self.disk.open(&name).map_err(fault(&name))?;

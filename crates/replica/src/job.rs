@@ -138,10 +138,12 @@ pub enum CheckpointJob {
         /// The piece; at 0 a new checkpoint begins.
         chunk: SnapshotChunk,
     },
-    /// The checkpoint has arrived whole: check it, make it durable, read its state.
+    /// All of the checkpoint has arrived that this member lacked: check it, make it durable, read its state.
     Install {
         /// What it stands for.
         snapshot: Snapshot,
+        /// The state that it is put on, unless it is whole.
+        state: Box<Store>,
     },
 }
 

@@ -455,7 +455,8 @@ impl Replica {
             }
             Effect::InstallSnapshot(snapshot) => {
                 self.install = Some(Install::Checking { snapshot: snapshot.clone() });
-                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot }));
+                let state = Box::new(self.store.fork());
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot, state }));
             }
             Effect::Event(event) => {
                 if let Event::ConfigurationChanged { .. } = event {

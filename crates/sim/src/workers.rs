@@ -119,7 +119,7 @@ impl World {
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);
         }
-        if let CheckpointJob::Install { snapshot } = &job {
+        if let CheckpointJob::Install { snapshot, .. } = &job {
             kept::check_needed(process.replica.node(), snapshot.last_included)?;
         }
         let takes_us = self.lie_in_wait_at(member, &job);
@@ -252,7 +252,7 @@ impl std::fmt::Display for ShownCheckpointJob<'_> {
             CheckpointJob::Store { snapshot, chunk } => {
                 write!(f, "store {}{chunk}", snapshot.last_included)
             }
-            CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
+            CheckpointJob::Install { snapshot, .. } => write!(f, "install {}", snapshot.last_included),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! What a small cluster promises its clients, on a network that only delays.
 
-use tenure_raft::{RoleKind, Time};
-use tenure_replica::{Failure, Options, Reply};
+use std::cell::Cell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use tenure_raft::{Envelope, Message, RoleKind, Time};
+use tenure_replica::{Failure, Options, PeerMessage, Reply};
 use tenure_store::{Command, PutRequest, RangeRequest, RequestOp, Response, TxnRequest};
 
 use crate::harness::{Cluster, Disks, Member, id};
@@ -197,4 +201,56 @@ fn p3_what_is_new_is_put_behind_a_checkpoint_that_was_received() {
     cluster.restart(behind);
     cluster.assert_equal_states();
     cluster.members[&behind].replica.store().check_invariants();
+}
+
+/// Who has a checkpoint of its own is sent the parts above it, and keeps them behind its own.
+#[test]
+fn p3_a_follower_is_sent_only_what_it_lacks() {
+    let mut cluster = Cluster::new(Options {
+        checkpoint_entries: 50,
+        max_checkpoint_delay: 1,
+        catch_up_entries: 0,
+        ..Options::default()
+    });
+    let sent_bytes = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&sent_bytes);
+    cluster.network = Box::new(move |_, _, message| {
+        if let PeerMessage::Raft(Envelope { message: Message::InstallSnapshot { chunk, .. }, .. }) = message {
+            counter.set(counter.get() + chunk.data.len());
+        }
+        1
+    });
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    let value = "value ".repeat(50);
+    let write = |cluster: &mut Cluster, keys: Range<u64>| {
+        for number in keys {
+            let request = cluster.put(leader, &format!("key {number}"), &value);
+            cluster.await_reply(leader, request);
+        }
+    };
+    write(&mut cluster, 0..1000);
+    cluster.assert_equal_states();
+    let state_bytes = cluster.members[&leader].replica.store().live_bytes() as usize;
+    assert_eq!(sent_bytes.get(), 0);
+    cluster.cut_off = Some(behind);
+    write(&mut cluster, 1000..1100);
+    // What is deleted and forgotten meanwhile must not come back.
+    for request in [cluster.delete(leader, "key 7"), cluster.compact(leader)] {
+        cluster.await_reply(leader, request);
+    }
+    write(&mut cluster, 1100..1151);
+    cluster.cut_off = None;
+    cluster.assert_equal_states();
+    let lacked = sent_bytes.get();
+    assert!(lacked > 100 * value.len(), "{lacked} bytes were sent");
+    assert!(lacked < state_bytes / 3, "{lacked} bytes were sent of {state_bytes}");
+    assert_eq!(cluster.get(behind, "key 7"), None);
+    cluster.restart(behind);
+    cluster.assert_equal_states();
+    cluster.members[&behind].replica.store().check_invariants();
+    // It goes on from there.
+    write(&mut cluster, 0..200);
+    cluster.restart(behind);
+    cluster.assert_equal_states();
 }
