@@ -37,9 +37,12 @@ pub struct Restored {
     /// The newest snapshot, whose state the caller has loaded. In a new cluster: nothing applied yet, and
     /// the first configuration, the same on every server.
     pub snapshot: Snapshot,
-    /// The entry that `entries` follow: at or below the snapshot's last.
+    /// The entry that the durable log follows: at or below the snapshot's last.
     pub log_start: EntryId,
-    /// The durable log after `log_start`.
+    /// The first entry of each term in that part of the log which is not in `entries`: up to the snapshot's last at
+    /// the most. It is read from the disk if a follower needs it.
+    pub unread: Vec<EntryId>,
+    /// The rest of the durable log.
     pub entries: Vec<Entry>,
 }
 
@@ -129,8 +132,8 @@ impl Node {
     /// When `options` do not pass [`Options::check`], or `restored` contradicts itself.
     pub fn new(id: NodeId, options: Options, seed: u64, restored: Restored, now: Time) -> Node {
         options.check().expect("the options were checked");
-        let Restored { hard_state, snapshot, log_start, entries } = restored;
-        let log = RaftLog::restore(snapshot, log_start, entries);
+        let Restored { hard_state, snapshot, log_start, unread, entries } = restored;
+        let log = RaftLog::restore(snapshot, log_start, &unread, entries);
         assert!(hard_state.current_term >= log.last().term, "the term is never behind the log's last");
         let mut random = Random::new(seed);
         let next_read = random.next_u64();

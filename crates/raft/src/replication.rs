@@ -455,12 +455,29 @@ impl Node {
 /// To look at.
 impl Node {
     /// The lowest index that a follower which still answers needs, so that the caller can keep the log
-    /// that far back for a while. None if every follower has everything or this server does not lead.
+    /// that far back for a while: of one that receives a snapshot the first behind it. None if this server does not
+    /// lead, or nobody answers.
     pub fn oldest_needed_index(&self) -> Option<Index> {
-        let Role::Leader(leader) = &self.role else { return None };
+        let needed = self.answering_followers().map(|progress| match &progress.state {
+            ProgressState::Snapshot(stream) => stream.snapshot.last_included.index.next(),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => progress.match_index.next(),
+        });
+        needed.min()
+    }
+
+    /// The snapshots that are on their way to followers which still answer. Each should be there until it is in its
+    /// place: otherwise the transfer begins anew, with a newer one. Empty on other servers.
+    pub fn snapshots_sent(&self) -> impl Iterator<Item = EntryId> + '_ {
+        self.answering_followers().filter_map(|progress| match &progress.state {
+            ProgressState::Snapshot(stream) => Some(stream.snapshot.last_included),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
+        })
+    }
+
+    fn answering_followers(&self) -> impl Iterator<Item = &Progress> + '_ {
         let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
-        let answering = leader.progress.values().filter(|progress| progress.last_heard >= alive_since);
-        answering.map(|progress| progress.match_index.next()).min()
+        let followers = self.followers().map(|(_, progress)| progress);
+        followers.filter(move |progress| progress.last_heard >= alive_since)
     }
 
     /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.
@@ -474,7 +491,7 @@ impl Node {
         self.followers().filter(|(_, progress)| progress.loading.is_some()).map(|(id, _)| id)
     }
 
-    pub(crate) fn followers(&self) -> impl Iterator<Item = (NodeId, &Progress)> + '_ {
+    fn followers(&self) -> impl Iterator<Item = (NodeId, &Progress)> + '_ {
         let progress = match &self.role {
             Role::Leader(leader) => Some(&leader.progress),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::progress::{Loading, ProgressState};
+use crate::progress::Loading;
 use crate::role::Role;
 use crate::snapshot_stream::SnapshotStream;
 use crate::{
@@ -161,16 +161,6 @@ impl Node {
             }
             SnapshotReply::Installed { .. } => {}
         }
-    }
-
-    /// The snapshots that are on their way to followers. The caller must be able to send each until it is in its place
-    /// there, and then the log behind it. Empty on other servers.
-    pub fn snapshots_sent(&self) -> impl Iterator<Item = EntryId> + '_ {
-        let streams = self.followers().filter_map(|(_, progress)| match &progress.state {
-            ProgressState::Snapshot(stream) => Some(stream.snapshot.last_included),
-            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
-        });
-        streams
     }
 }
 

@@ -5,8 +5,8 @@
 //! names them. The manifest is renamed into place after the segments are durable, so a checkpoint is whole or not
 //! there. A new one shares segments with the one before it, as [`crate::segments`] decides. To a follower the
 //! segments that it lacks are one sequence of bytes, which it keeps as one segment behind its own, or, if they are all,
-//! in their place (docs/adr/0017-what-a-follower-lacks.md). The newest two checkpoints are kept: the one
-//! before the newest may be on its way to a follower.
+//! in their place (docs/adr/0017-what-a-follower-lacks.md). The newest two checkpoints are kept, and those
+//! that are on their way to followers.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -73,6 +73,8 @@ pub struct CheckpointWorker<D: Disk> {
     incoming: Option<D::File>,
     /// The newest, oldest first.
     checkpoints: Vec<Manifest>,
+    /// Those of them that followers are being sent.
+    sent: Vec<EntryId>,
 }
 
 impl<D: Disk> CheckpointWorker<D> {
@@ -81,7 +83,13 @@ impl<D: Disk> CheckpointWorker<D> {
     ///
     /// [`Options::max_dead_checkpoint_bytes`]: crate::Options::max_dead_checkpoint_bytes
     pub fn open(disk: D, max_dead_bytes: u64) -> Result<(Self, Option<(Snapshot, Store)>), CheckpointFault> {
-        let mut worker = CheckpointWorker { disk, max_dead_bytes, incoming: None, checkpoints: Vec::new() };
+        let mut worker = CheckpointWorker {
+            disk,
+            max_dead_bytes,
+            incoming: None,
+            checkpoints: Vec::new(),
+            sent: Vec::new(),
+        };
         // A process that died may have left names that only the page cache knows: nothing may rest on them.
         worker.disk.sync_directory().map_err(fault("directory"))?;
         let names = worker.names()?;
@@ -107,7 +115,10 @@ impl<D: Disk> CheckpointWorker<D> {
     /// Does a job whole. An error is final: the member must stop.
     pub fn run(&mut self, job: CheckpointJob) -> Result<CheckpointDone, CheckpointFault> {
         match job {
-            CheckpointJob::Take { snapshot, state } => self.take(snapshot, state),
+            CheckpointJob::Take { snapshot, state, sent } => {
+                self.sent = sent;
+                self.take(snapshot, state)
+            }
             CheckpointJob::Load { to, last_included, above, offset, max_bytes } => {
                 let loaded = self.load(last_included, above, offset, max_bytes)?;
                 Ok(match loaded {
@@ -284,10 +295,14 @@ impl<D: Disk> CheckpointWorker<D> {
         }
     }
 
-    /// Removes all but the newest checkpoints, manifests first, and segments that no manifest names.
+    /// Removes all but the newest checkpoints and those that are being sent, manifests first, and segments that no
+    /// manifest names.
     fn remove_old(&mut self) -> Result<(), CheckpointFault> {
-        let old = self.checkpoints.len().saturating_sub(KEPT_CHECKPOINTS);
-        self.checkpoints.drain(..old);
+        let mut newer = self.checkpoints.len();
+        self.checkpoints.retain(|manifest| {
+            newer -= 1;
+            newer < KEPT_CHECKPOINTS || self.sent.contains(&manifest.snapshot.last_included)
+        });
         let kept: BTreeSet<String> = self.checkpoints.iter().flat_map(Manifest::file_names).collect();
         if self.remove_others(MANIFEST_SUFFIX, &kept)? {
             self.disk.sync_directory().map_err(fault("directory"))?;

@@ -117,6 +117,8 @@ pub enum CheckpointJob {
         snapshot: Snapshot,
         /// The state at that index.
         state: tenure_store::Snapshot,
+        /// Checkpoints that are on their way to followers, and are to be kept.
+        sent: Vec<EntryId>,
     },
     /// Read a piece of a checkpoint for a follower.
     Load {

@@ -27,6 +27,7 @@ use crate::client_writes::ClientWrites;
 use crate::forwards::Forwards;
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
+use crate::log_weight::LogWeight;
 use crate::member_changes::MemberChanges;
 use crate::message::PeerMessage;
 use crate::{Identity, Options};
@@ -44,6 +45,9 @@ pub struct Replica {
     member_changes: MemberChanges,
     log: LogQueue,
     checkpoint: Checkpointing,
+    log_weight: LogWeight,
+    /// More of the log is kept than usual: a follower needs it.
+    is_log_held: bool,
     loads: Loads,
     install: Option<Install>,
     /// A worker executes entries on a fork of the state.
@@ -94,6 +98,7 @@ impl Replica {
         options: Options,
         seed: u64,
         restored: Restored,
+        log_weight: LogWeight,
         store: Store,
         now: Time,
     ) -> Replica {
@@ -103,7 +108,8 @@ impl Replica {
             "the state is the one that the snapshot stands for"
         );
         let checkpoint = Checkpointing::covered(&store);
-        let recovered_through = restored.entries.last().map_or(0, |entry| entry.id.index.0);
+        let recovered_through =
+            restored.entries.last().map_or(store.applied_index(), |entry| entry.id.index.0);
         let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
         Replica {
             writes: ClientWrites::new(identity.member_id, identity.boot),
@@ -116,6 +122,8 @@ impl Replica {
             member_changes: MemberChanges::default(),
             log: LogQueue::default(),
             checkpoint,
+            log_weight,
+            is_log_held: false,
             loads: Loads::default(),
             install: None,
             is_applying: false,

@@ -114,7 +114,7 @@ impl World {
             return Ok(());
         };
         let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
-        if let CheckpointJob::Take { state, snapshot } = &job {
+        if let CheckpointJob::Take { state, snapshot, .. } = &job {
             self.judges.on_snapshot(it.id, snapshot)?;
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);

@@ -55,7 +55,7 @@ fn p2_a_member_far_behind_catches_up_under_load() {
         plan.clients.weights.compact = 0;
         plan.replica.raft.snapshot_chunk_bytes = 1_000;
         (plan.replica.checkpoint_entries, plan.replica.catch_up_entries) = (10, 0);
-        plan.replica.max_checkpoint_delay = 8;
+        plan.replica.max_checkpoint_delay = 1;
         plan.other_catch_up_entries = 0;
         let faults_us = plan.faults_us;
         let report = run(plan).unwrap_or_else(|failure| panic!("{failure}"));

@@ -1,13 +1,15 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
-//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`).
+//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`). `faults behind` is a third: it
+//! measures how long a follower takes that is far behind (`tests/faults/behind`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod address;
 mod attack;
+mod behind;
 mod client;
 mod cluster;
 mod disk;
@@ -68,8 +70,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("heavy") {
-        return heavy::main(std::env::args().skip(2));
+    match std::env::args().nth(1).as_deref() {
+        Some("heavy") => return heavy::main(std::env::args().skip(2)),
+        Some("behind") => return behind::main(std::env::args().skip(2)),
+        _ => {}
     }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
