@@ -261,7 +261,6 @@ impl<D: Disk> CheckpointWorker<D> {
     fn read_checkpoint(&self, manifest: &Manifest) -> Result<Store, CheckpointFault> {
         let mut reader = Reader::new();
         for segment in &manifest.segments {
-            reader.allow_overlap();
             let name = segment_name(segment.last_included);
             let damaged = |why: String| CheckpointFault::Damaged { name: name.clone(), why };
             let file = self.disk.open(&name).map_err(fault(&name))?;

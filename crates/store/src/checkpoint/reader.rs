@@ -51,7 +51,8 @@ impl From<DecodeError> for CheckpointError {
 
 /// Takes the bytes of a checkpoint, one part behind the other, in pieces of any size. Sets aside no memory that the
 /// bytes received do not fill. Each part turns the state that the parts before it gave into the next one, which must
-/// have the hash that the part says; what is dead by then goes as a compaction would have it go.
+/// have the hash that the part says; what is dead by then goes as a compaction would have it go. A part may begin with
+/// what the parts before it hold already, since another member may have written it: that is passed over.
 #[derive(Default)]
 pub struct Reader {
     /// Bytes of a block that has not come whole.
@@ -66,8 +67,6 @@ pub struct Reader {
     restoring: Option<Restoring>,
     /// What the parts are to be put on, if the first does not hold everything.
     base: Option<State>,
-    /// The next part may say again what the state holds already.
-    may_overlap: bool,
     /// What an earlier piece was refused for.
     failure: Option<CheckpointError>,
 }
@@ -81,12 +80,7 @@ impl Reader {
     /// A reader of parts that go on from a state, of which they may say again what it holds already. If the first
     /// holds everything, the state is of no use.
     pub fn onto(store: Store) -> Self {
-        Self { base: Some(store.into_state()), may_overlap: true, ..Self::default() }
-    }
-
-    /// What comes next was written by another member, and may begin with what the parts before it hold already.
-    pub fn allow_overlap(&mut self) {
-        self.may_overlap = true;
+        Self { base: Some(store.into_state()), ..Self::default() }
     }
 
     /// Whether what has come stands for itself, and not on the state that it was to go on from.
@@ -162,15 +156,11 @@ impl Reader {
             (None, Some(base)) => self.restoring.insert(Restoring::onto(base)),
             (None, None) => {
                 require(counters.since == 0, "its first part is missing")?;
-                self.may_overlap = false;
                 self.restoring = Some(Restoring::first_part(counters));
                 return Ok(());
             }
         };
-        restoring.next_part(counters, self.may_overlap)?;
-        // Once a part has brought something, those behind it follow each other.
-        self.may_overlap &= restoring.is_passed_over();
-        Ok(())
+        restoring.next_part(counters)
     }
 
     fn on_body(&mut self, payload: &[u8]) -> Result<(), CheckpointError> {

@@ -66,19 +66,19 @@ impl Restoring {
         }
     }
 
-    /// Another part begins. It begins where the state is, or, if it `may_overlap`, before that.
-    pub(super) fn next_part(&mut self, counters: Counters, may_overlap: bool) -> Result<(), CheckpointError> {
+    /// Another part begins, where the state is or before that.
+    pub(super) fn next_part(&mut self, counters: Counters) -> Result<(), CheckpointError> {
         let Counters { since, revision, compact_revision, applied_index } = counters;
         let state = &self.state;
-        let is_next = since == state.revision() || (may_overlap && (1..state.revision()).contains(&since));
+        // A first part says nothing of what was deleted before: it can begin anew only.
+        let is_next = since <= state.revision() && (since > 0 || applied_index <= state.applied_index());
         require(is_next, "a part does not begin where the one before it ends")?;
         self.last_revision = Place::before_first(since);
         (self.record_count, self.member_count) = (0, 0);
-        if may_overlap && applied_index <= state.applied_index() {
+        if applied_index <= state.applied_index() {
             self.known = Known::Everything;
             return Ok(());
         }
-        require(applied_index > state.applied_index(), "a part stands where an earlier one should")?;
         let goes_on = revision >= state.revision() && compact_revision >= state.compact_revision();
         require(goes_on, "a part goes back behind the one before it")?;
         // What is below it is the state's, wherever the part itself begins.
