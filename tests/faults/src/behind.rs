@@ -257,7 +257,7 @@ impl Writer {
     /// Writes `entries` of the keys below `keys`.
     async fn fill(&self, entries: u64, keys: u64) -> Result<(), String> {
         let next = Arc::new(AtomicU64::new(0));
-        let mut tasks = JoinSet::new();
+        let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
         for filler in 0..FILLERS {
             let mut kv = self.connections[filler as usize % CONNECTIONS].clone();
             let next = Arc::clone(&next);
