@@ -212,6 +212,7 @@ impl From<Failure> for ApiError {
             Failure::LeaderChanged => Self::LeaderChanged,
             Failure::TooManyRequests => Self::TooManyRequests,
             Failure::TooLarge => Self::RequestTooLarge,
+            Failure::NoSpace => Self::NoSpace,
             // As in etcd: not every member is of a version that can do it.
             Failure::Unsupported => Self::NotCapable,
             Failure::TimedOut => Self::Timeout,
@@ -262,6 +263,7 @@ mod tests {
             (Failure::LeaderChanged, ApiError::LeaderChanged),
             (Failure::TooManyRequests, ApiError::TooManyRequests),
             (Failure::TooLarge, ApiError::RequestTooLarge),
+            (Failure::NoSpace, ApiError::NoSpace),
             (Failure::Unsupported, ApiError::NotCapable),
             (Failure::TimedOut, ApiError::Timeout),
             (Failure::TimedOutLeaderFailed, ApiError::TimeoutDueToLeaderFail),

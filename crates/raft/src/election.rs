@@ -16,11 +16,21 @@ impl Node {
 
     /// No leader was heard in time, or a campaign came to nothing (SOURCES E1, E3).
     pub(crate) fn on_election_timeout(&mut self) {
-        if self.may_campaign() {
+        if self.may_campaign() && !self.is_disk_stalled() {
             self.pre_campaign();
         } else {
-            self.reset_election_deadline();
+            // It could not win: what it asks for must not leave before its own vote is durable. Others who would vote
+            // for it wait in vain.
+            self.await_election();
         }
+    }
+
+    /// Waits for others to elect, for as long as for a leader.
+    fn await_election(&mut self) {
+        if let Role::PreCandidate(_) | Role::Candidate(_) = self.role {
+            self.become_follower(self.current_term(), None);
+        }
+        self.reset_election_deadline();
     }
 
     /// The connection to the leader broke. If the leader is dead, to wait out the timeout is time lost; if
@@ -62,6 +72,12 @@ impl Node {
     pub(crate) fn may_campaign(&self) -> bool {
         let has_a_vote = self.log.configurations_in_question().any(|known| known.is_voter(self.id));
         has_a_vote && !self.is_installing()
+    }
+
+    /// Whether a write has been under way for so long that no vote of our own is to be expected to become durable.
+    pub(crate) fn is_disk_stalled(&self) -> bool {
+        let stalled_at = |since: Time| since.after(self.options.disk_stall_timeout_us);
+        self.writes.oldest_since().is_some_and(|since| stalled_at(since) <= self.now)
     }
 
     // ---- Campaigns ----------------------------------------------------------------------------------
@@ -311,6 +327,7 @@ impl Node {
         let reason = if self.quorum_heard_at(leader).after(self.options.election_timeout_us) <= self.now {
             StepDownReason::LostQuorum
         } else if self.disk_deadline() <= self.now {
+            self.name_successor();
             StepDownReason::DiskStalled
         } else {
             return;

@@ -57,6 +57,17 @@ impl Node {
         Ok(())
     }
 
+    /// A leader that has to step down though its followers are well has the one that is furthest campaign at once: to
+    /// wait until somebody misses it would be time lost. (Who is not far enough is not elected, and nothing is worse.)
+    pub(crate) fn name_successor(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let voters = leader.progress.iter().filter(|&(&id, _)| self.configuration().is_voter(id));
+        let furthest = voters.max_by_key(|(_, progress)| (progress.match_index, progress.last_heard));
+        if let Some((&target, _)) = furthest {
+            self.send(target, Message::TimeoutNow);
+        }
+    }
+
     /// Tells the target to campaign once its log is as long as ours. It must not do so earlier: it could
     /// not win.
     pub(crate) fn advance_transfer(&mut self) {
@@ -85,6 +96,7 @@ impl Node {
     pub(crate) fn on_timeout_now(&mut self) {
         if let Role::Follower(Follower { .. }) = self.role
             && self.may_campaign()
+            && !self.is_disk_stalled()
         {
             self.campaign(true);
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tenure_store::{Command, Member};
 use tenure_wal::{Disk, DiskFile};
 
-use crate::identity::replace_file;
+use crate::small_files::replace_file;
 
 const FILE: &str = Beginning::FILE;
 pub(crate) const TEMPORARY_FILE: &str = "beginning.new";

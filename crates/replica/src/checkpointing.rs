@@ -3,9 +3,23 @@
 //! Whenever the log has grown by so many entries or bytes, whatever the size of the state: a checkpoint costs in
 //! proportion to what has changed since the one before (see [`crate::segments`]).
 
+use tenure_raft::Time;
 use tenure_store::Store;
 
 use crate::Options;
+
+/// How long after several failures the next attempt waits: so many times twice as long.
+const MOST_DOUBLINGS: u32 = 5;
+
+/// What may bring a checkpoint forward or hold it up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    /// A follower needs what the log would forget: it waits longer.
+    pub(crate) is_held: bool,
+    /// The log has no room for another segment: it is taken as soon as it brings anything.
+    pub(crate) is_urgent: bool,
+    pub(crate) now: Time,
+}
 
 /// What was done about checkpoints, and what has been applied since.
 #[derive(Debug)]
@@ -14,12 +28,28 @@ pub(crate) struct Checkpointing {
     /// Up to here the state is in the newest checkpoint, or in the one being written.
     covered_index: u64,
     bytes_since: u64,
+    /// What the two were before the checkpoint that is being written.
+    before: (u64, u64),
+    /// The newest one cannot be read any more: it is written anew as soon as that brings anything.
+    is_unreadable: bool,
+    /// How many found no room, one after the other; and when there may be another attempt.
+    failures: u32,
+    not_before: Time,
 }
 
 impl Checkpointing {
     /// The state is in a checkpoint.
     pub(crate) fn covered(store: &Store) -> Checkpointing {
-        Checkpointing { is_running: false, covered_index: store.applied_index(), bytes_since: 0 }
+        let covered_index = store.applied_index();
+        Checkpointing {
+            is_running: false,
+            covered_index,
+            bytes_since: 0,
+            before: (covered_index, 0),
+            is_unreadable: false,
+            failures: 0,
+            not_before: Time(0),
+        }
     }
 
     /// An entry was applied.
@@ -27,24 +57,49 @@ impl Checkpointing {
         self.bytes_since += entry_bytes as u64;
     }
 
-    /// Whether the state is to be written now. It waits longer if the log `is_held` by a follower that needs
-    /// it.
-    pub(crate) fn is_due(&self, store: &Store, is_held: bool, options: &Options) -> bool {
+    /// Whether the state is to be written now.
+    pub(crate) fn is_due(&self, store: &Store, due: Due, options: &Options) -> bool {
         let entries = store.applied_index() - self.covered_index;
-        let delay = if is_held { options.max_checkpoint_delay } else { 1 };
-        let is_wanted = entries >= options.checkpoint_entries.saturating_mul(delay)
-            || (entries > 0 && self.bytes_since >= options.checkpoint_bytes.saturating_mul(delay));
-        is_wanted && !self.is_running
+        let delay = if due.is_held { options.max_checkpoint_delay } else { 1 };
+        let is_wanted = due.is_urgent
+            || self.is_unreadable
+            || entries >= options.checkpoint_entries.saturating_mul(delay)
+            || self.bytes_since >= options.checkpoint_bytes.saturating_mul(delay);
+        is_wanted && entries > 0 && !self.is_running && self.not_before <= due.now
     }
 
     /// The state as it is now is being written.
     pub(crate) fn begin(&mut self, store: &Store) {
-        *self = Checkpointing { is_running: true, ..Checkpointing::covered(store) };
+        self.is_running = true;
+        self.before = (self.covered_index, self.bytes_since);
+        (self.covered_index, self.bytes_since) = (store.applied_index(), 0);
     }
 
     /// It is written.
     pub(crate) fn finish(&mut self) {
         self.is_running = false;
+        self.is_unreadable = false;
+        self.on_room();
+    }
+
+    /// There was no room for it: it is as due as before, but not at once.
+    pub(crate) fn fail(&mut self, now: Time, options: &Options) {
+        self.is_running = false;
+        let (covered_index, bytes) = self.before;
+        self.covered_index = covered_index;
+        self.bytes_since += bytes;
+        self.not_before = now.after(options.room_retry_us << self.failures.min(MOST_DOUBLINGS));
+        self.failures += 1;
+    }
+
+    /// There is room for one now.
+    pub(crate) fn on_room(&mut self) {
+        (self.failures, self.not_before) = (0, Time(0));
+    }
+
+    /// The newest one cannot be read any more.
+    pub(crate) fn on_unreadable(&mut self) {
+        self.is_unreadable = true;
     }
 
     /// A checkpoint that came from elsewhere has taken the state's place.
@@ -59,6 +114,9 @@ mod tests {
     use tenure_store::{Command, PutRequest};
 
     use super::*;
+
+    const NOW: Due = Due { is_held: false, is_urgent: false, now: Time(1) };
+    const HELD: Due = Due { is_held: true, ..NOW };
 
     const VALUE_BYTES: usize = 100_000;
 
@@ -77,10 +135,10 @@ mod tests {
         let mut checkpointing = Checkpointing::covered(&store);
         for number in 1..=1000 {
             put(&mut store, &mut checkpointing);
-            assert_eq!(checkpointing.is_due(&store, false, &options), number % 10 == 0);
+            assert_eq!(checkpointing.is_due(&store, NOW, &options), number % 10 == 0);
             if number % 10 == 0 {
                 checkpointing.begin(&store);
-                assert!(!checkpointing.is_due(&store, false, &options), "one at a time");
+                assert!(!checkpointing.is_due(&store, NOW, &options), "one at a time");
                 checkpointing.finish();
             }
         }
@@ -93,10 +151,10 @@ mod tests {
         let mut checkpointing = Checkpointing::covered(&store);
         for _ in 1..10 {
             put(&mut store, &mut checkpointing);
-            assert!(!checkpointing.is_due(&store, false, &options));
+            assert!(!checkpointing.is_due(&store, NOW, &options));
         }
         put(&mut store, &mut checkpointing);
-        assert!(checkpointing.is_due(&store, false, &options));
+        assert!(checkpointing.is_due(&store, NOW, &options));
     }
 
     #[test]
@@ -106,8 +164,46 @@ mod tests {
         let mut checkpointing = Checkpointing::covered(&store);
         for number in 1..=40 {
             put(&mut store, &mut checkpointing);
-            assert_eq!(checkpointing.is_due(&store, false, &options), number >= 10);
-            assert_eq!(checkpointing.is_due(&store, true, &options), number >= 40, "the log stays bounded");
+            assert_eq!(checkpointing.is_due(&store, NOW, &options), number >= 10);
+            assert_eq!(checkpointing.is_due(&store, HELD, &options), number >= 40, "the log stays bounded");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_without_room_is_due_again_but_not_at_once() {
+        let options = Options { checkpoint_entries: 10, ..Options::default() };
+        let at = |us| Due { now: Time(us), ..NOW };
+        let mut store = Store::new();
+        let mut checkpointing = Checkpointing::covered(&store);
+        (0..10).for_each(|_| put(&mut store, &mut checkpointing));
+        let mut now_us = 0;
+        for wait_us in [1, 2, 4, 8, 16, 32, 32].map(|times| times * options.room_retry_us) {
+            assert!(checkpointing.is_due(&store, at(now_us), &options));
+            checkpointing.begin(&store);
+            checkpointing.fail(Time(now_us), &options);
+            assert!(!checkpointing.is_due(&store, at(now_us + wait_us - 1), &options));
+            now_us += wait_us;
+        }
+        checkpointing.begin(&store);
+        checkpointing.fail(Time(now_us), &options);
+        checkpointing.on_room();
+        assert!(checkpointing.is_due(&store, at(now_us), &options), "there is room");
+        checkpointing.begin(&store);
+        checkpointing.finish();
+        assert!(!checkpointing.is_due(&store, at(now_us), &options));
+    }
+
+    #[test]
+    fn what_is_urgent_or_unreadable_is_written_as_soon_as_it_brings_anything() {
+        let options = Options::default();
+        let urgent = Due { is_urgent: true, ..NOW };
+        let mut store = Store::new();
+        let mut checkpointing = Checkpointing::covered(&store);
+        assert!(!checkpointing.is_due(&store, urgent, &options), "there is nothing to write");
+        put(&mut store, &mut checkpointing);
+        assert!(checkpointing.is_due(&store, urgent, &options));
+        assert!(!checkpointing.is_due(&store, NOW, &options));
+        checkpointing.on_unreadable();
+        assert!(checkpointing.is_due(&store, NOW, &options));
     }
 }

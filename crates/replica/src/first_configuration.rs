@@ -11,8 +11,8 @@ use std::io;
 use tenure_raft::Configuration;
 use tenure_wal::{Disk, DiskFile};
 
-use crate::identity::replace_file;
 use crate::record::{decode_configuration, encode_configuration};
+use crate::small_files::replace_file;
 
 /// The file's name in a member's folder.
 pub const FILE: &str = "first";
@@ -22,8 +22,12 @@ const FORMAT_VERSION: u32 = 1;
 const HEAD_BYTES: usize = 12;
 const MAX_BYTES: usize = 64 << 10;
 
-/// Writes it down, durably; to be done before the directory has an identity.
+/// Writes it down, durably, unless it stands there already; to be done before the directory has an identity.
 pub fn keep<D: Disk>(disk: &D, configuration: &Configuration) -> io::Result<()> {
+    if load(disk)?.as_ref() == Some(configuration) {
+        // It may stand there since a start that died before this.
+        return disk.sync_directory();
+    }
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes.extend_from_slice(&encode_configuration(configuration));
@@ -70,7 +74,10 @@ mod tests {
             let disk = MemoryDisk::default();
             assert_eq!(load(&disk).expect("a disk"), None);
             keep(&disk, &configuration).expect("a disk");
-            assert_eq!(load(&disk).expect("a disk"), Some(configuration));
+            assert_eq!(load(&disk).expect("a disk").as_ref(), Some(&configuration));
+            disk.set_capacity_bytes(Some(0));
+            keep(&disk, &configuration).expect("a full disk is no reason to stop: it is there");
+            disk.set_capacity_bytes(None);
             let mut file = disk.open(FILE).expect("the file");
             let mut byte = [0];
             file.read_at(13, &mut byte).expect("a byte");

@@ -24,6 +24,7 @@ use tenure_wal::{Disk, DiskFile};
 
 use crate::beginning::{self, Beginning};
 use crate::first_configuration;
+use crate::small_files::{ROOM_FILE, replace_file};
 
 const FILE: &str = "identity";
 const TEMPORARY_FILE: &str = "identity.new";
@@ -73,7 +74,7 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// The disk failed.
-    #[error("{path}: {source}")]
+    #[error("cannot read or write {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -108,7 +109,7 @@ pub fn claim<D: Disk>(
 
 /// What may be in a directory that has no identity yet.
 fn is_before_identity(name: &str) -> bool {
-    let before = [Beginning::FILE, beginning::TEMPORARY_FILE, first_configuration::FILE];
+    let before = [Beginning::FILE, beginning::TEMPORARY_FILE, first_configuration::FILE, ROOM_FILE];
     before.contains(&name) || [TEMPORARY_FILE, "lock", first_configuration::TEMPORARY_FILE].contains(&name)
 }
 
@@ -159,18 +160,6 @@ fn write<D: Disk>(disk: &D, identity: &Identity) -> io::Result<()> {
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     replace_file(disk, FILE, TEMPORARY_FILE, &bytes)
-}
-
-/// Puts `bytes` in the place of a small file, durably: a crash leaves the old content or the new.
-pub(crate) fn replace_file<D: Disk>(disk: &D, name: &str, temporary: &str, bytes: &[u8]) -> io::Result<()> {
-    if disk.list()?.iter().any(|existing| existing == temporary) {
-        disk.remove(temporary)?;
-    }
-    let mut file = disk.create(temporary)?;
-    file.write_at(0, bytes)?;
-    file.sync()?;
-    disk.rename(temporary, name)?;
-    disk.sync_directory()
 }
 
 #[cfg(test)]

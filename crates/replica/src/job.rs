@@ -85,6 +85,8 @@ pub enum LogJob {
         /// Its last entry.
         start: EntryId,
     },
+    /// Give up room that is not needed for the next segment: others need it.
+    GiveUpSpares,
 }
 
 /// What the log's worker has done.
@@ -101,6 +103,13 @@ pub enum LogDone {
     },
     /// The log was compacted.
     Compacted,
+    /// What could be given up was.
+    GaveUpSpares,
+    /// Said without being asked, when it changes: whether the disk has no room for the next segment.
+    Room {
+        /// Whether that is so.
+        is_lacking: bool,
+    },
     /// The log begins after this entry now.
     Reset {
         /// The entry.
@@ -147,6 +156,11 @@ pub enum CheckpointJob {
         /// The state that it is put on, unless it is whole.
         state: Box<Store>,
     },
+    /// Keep room for the next checkpoint.
+    Reserve {
+        /// For how much.
+        bytes: u64,
+    },
 }
 
 /// What the checkpoints' worker has done.
@@ -163,6 +177,13 @@ pub enum CheckpointDone {
         /// How long the one is that was written for it.
         written_bytes: u64,
     },
+    /// There was no room for the checkpoint; nothing is left of it.
+    NotTaken {
+        /// Its last entry.
+        last_included: EntryId,
+        /// What was attempted, and what the system said.
+        why: String,
+    },
     /// A piece for a follower.
     Loaded {
         /// For whom.
@@ -172,17 +193,26 @@ pub enum CheckpointDone {
         /// The piece.
         chunk: SnapshotChunk,
     },
-    /// The checkpoint that was asked for is gone.
+    /// The checkpoint that was asked for is gone, or cannot be read now.
     Unavailable {
         /// For whom.
         to: NodeId,
         /// Which.
         last_included: EntryId,
+        /// Why it can be read no more, if that is so: the next checkpoint will be written whole.
+        unreadable: Option<String>,
     },
     /// A piece is kept.
     Stored {
         /// Of which checkpoint.
         last_included: EntryId,
+    },
+    /// There was no room for the piece, or for what is to be made of all of them; nothing is left of any.
+    NotKept {
+        /// Of which checkpoint.
+        last_included: EntryId,
+        /// What was attempted, and what the system said.
+        why: String,
     },
     /// The checkpoint is durable, and this is its state.
     Installed {
@@ -195,6 +225,11 @@ pub enum CheckpointDone {
     Damaged {
         /// Which.
         last_included: EntryId,
+    },
+    /// The disk keeps so much room for the next checkpoint; less than was asked for, if there was no more.
+    Reserved {
+        /// How much.
+        bytes: u64,
     },
 }
 
@@ -240,6 +275,8 @@ pub enum Failure {
     TooManyRequests,
     /// Certainly not done: it was too large.
     TooLarge,
+    /// Certainly not done: too few members have room for it on their disks.
+    NoSpace,
     /// Certainly not done: the leader is of another version, and cannot execute it.
     Unsupported,
     /// It is not known whether it was done, or will be.
@@ -256,6 +293,7 @@ impl Failure {
             | Failure::LeaderChanged
             | Failure::TooManyRequests
             | Failure::TooLarge
+            | Failure::NoSpace
             | Failure::Unsupported => true,
             Failure::TimedOut | Failure::TimedOutLeaderFailed => false,
         }

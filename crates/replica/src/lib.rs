@@ -14,6 +14,7 @@
 
 mod apply;
 mod beginning;
+mod checkpoint_files;
 mod checkpoint_worker;
 mod checkpointing;
 mod client_reads;
@@ -35,7 +36,10 @@ pub mod peers;
 pub mod record;
 mod recovery;
 mod replica;
+mod room;
 mod segments;
+mod sending;
+mod small_files;
 
 pub use apply::{ApplyDone, ApplyJob};
 pub use beginning::Beginning;
@@ -47,9 +51,10 @@ pub use lane::{Lane, LaneBounds};
 pub use log_worker::{Begun, LogWorker};
 pub use member_changes::{ChangeAnswer, ChangeRefusal, MemberChange};
 pub use message::{
-    ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, MembersChanged,
-    PeerMessage,
+    Acknowledged, ChangeMembers, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused,
+    MembersChanged, PeerMessage,
 };
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
-pub use replica::{Replica, ReplicaStatus};
+pub use replica::{Loss, Replica, ReplicaStatus};
+pub use small_files::{clear_leftovers, keep_room};

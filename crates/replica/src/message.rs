@@ -1,7 +1,7 @@
 //! What members say to each other: Raft's messages, and what a follower passes on to the leader.
 
 use bytes::Bytes;
-use tenure_raft::{Envelope, Message, Term};
+use tenure_raft::{Envelope, Index, Message, NodeId, Term};
 
 use crate::job::RequestId;
 use crate::member_changes::{ChangeAnswer, MemberChange};
@@ -23,6 +23,22 @@ pub enum PeerMessage {
     ChangeMembers(ChangeMembers),
     /// What became of it.
     MembersChanged(MembersChanged),
+    /// Whether the sender's disk is short of room. Said when that changes, and again and again while it is so.
+    Room {
+        /// Whether it is.
+        is_short: bool,
+    },
+    /// What each member has of the log.
+    Acknowledged(Acknowledged),
+}
+
+/// Said by a leader to all members now and then: whoever comes back with less was put back to an older copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acknowledged {
+    /// The leader's term.
+    pub term: Term,
+    /// Up to where they have the log durably, as far as the leader knows.
+    pub members: Vec<(NodeId, Index)>,
 }
 
 /// Writes that clients gave to a follower, on their way to the leader.
@@ -61,6 +77,8 @@ pub enum ForwardRefusal {
     NotLeader,
     /// The leader has too much to commit.
     Overloaded,
+    /// Too few members have room for it on their disks.
+    NoSpace,
     /// The leader cannot read the command, or the command breaks a rule that the sender does not know of: the two are
     /// of different versions.
     Unsupported,
@@ -139,7 +157,8 @@ impl PeerMessage {
             PeerMessage::ForwardRefused(ForwardRefused { attempts, .. })
             | PeerMessage::ForwardQuestion(ForwardQuestion { attempts, .. })
             | PeerMessage::ForwardLacked(ForwardLacked { attempts, .. }) => attempts.len() * size_of::<u64>(),
-            PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) => 0,
+            PeerMessage::Acknowledged(Acknowledged { members, .. }) => members.len() * 2 * size_of::<u64>(),
+            PeerMessage::ChangeMembers(_) | PeerMessage::MembersChanged(_) | PeerMessage::Room { .. } => 0,
         };
         FRAME_BYTES + body_bytes
     }
@@ -154,6 +173,7 @@ impl PeerMessage {
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
+            PeerMessage::Room { .. } | PeerMessage::Acknowledged(_) => false,
             // A question that overtook what it asks after would find it missing.
             PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) => true,
             PeerMessage::ForwardRefused(_)

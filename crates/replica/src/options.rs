@@ -38,6 +38,13 @@ pub struct Options {
     /// While a checkpoint is on its way to a follower, the next one waits until the log has grown by this many times as
     /// much as would have been enough: both would be slower.
     pub max_checkpoint_delay: u64,
+    /// So much of the room that is kept for the next checkpoint is for what is written while clients' puts are refused:
+    /// deletes, and what was under way.
+    pub reserve_bytes: u64,
+    /// How often a member looks whether a disk that was short of room still is, and says so to the others.
+    pub room_retry_us: u64,
+    /// How often a leader tells all members what each of them has of the log.
+    pub acknowledged_us: u64,
     /// This many entries before a checkpoint stay in the log, for followers that are a little behind…
     pub catch_up_entries: u64,
     /// …but no more than this many bytes of them.
@@ -90,6 +97,9 @@ impl Default for Options {
             checkpoint_bytes: 64 << 20,
             max_dead_checkpoint_bytes: 1 << 20,
             max_checkpoint_delay: 8,
+            reserve_bytes: 16 << 20,
+            room_retry_us: 1_000_000,
+            acknowledged_us: 1_000_000,
             catch_up_entries: 5_000,
             catch_up_bytes: 64 << 20,
             max_held_log_bytes: 1 << 30,

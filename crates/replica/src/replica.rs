@@ -5,9 +5,11 @@
 //! index (one round for all that wait) → applied ≥ index → Reply with a snapshot`. The same on a follower,
 //! which passes writes on to the leader and asks it for the index.
 
+mod acknowledged;
 mod applying;
 mod checkpoints;
 mod members;
+mod room;
 mod writes;
 
 use std::collections::VecDeque;
@@ -18,6 +20,8 @@ use tenure_raft::{
 };
 use tenure_store::{Command, Store};
 
+use self::acknowledged::Acknowledgements;
+pub use self::acknowledged::Loss;
 use self::checkpoints::Loads;
 use self::members::Publication;
 
@@ -30,6 +34,7 @@ use crate::log_queue::LogQueue;
 use crate::log_weight::LogWeight;
 use crate::member_changes::MemberChanges;
 use crate::message::PeerMessage;
+use crate::room::Room;
 use crate::{Identity, Options};
 
 /// One member of a cluster.
@@ -50,6 +55,8 @@ pub struct Replica {
     is_log_held: bool,
     loads: Loads,
     install: Option<Install>,
+    room: Room,
+    acknowledgements: Acknowledgements,
     /// A worker executes entries on a fork of the state.
     is_applying: bool,
     /// What the fork is to forget, too.
@@ -85,6 +92,10 @@ pub struct ReplicaStatus {
     pub revision: i64,
     /// What the store takes in memory, about.
     pub store_bytes: u64,
+    /// The members whose disks are short of room, as far as is known here.
+    pub short: Vec<NodeId>,
+    /// Whether clients' puts are refused for that.
+    pub refuses_puts: bool,
     /// Clients' writes that wait.
     pub pending_writes: usize,
     /// Clients' reads that wait.
@@ -126,6 +137,8 @@ impl Replica {
             is_log_held: false,
             loads: Loads::default(),
             install: None,
+            room: Room::default(),
+            acknowledgements: Acknowledgements::default(),
             is_applying: false,
             buried_through: 0,
             publication: Publication::default(),
@@ -209,6 +222,8 @@ impl Replica {
             PeerMessage::ForwardLacked(lacked) => self.on_forward_lacked(from, &lacked),
             PeerMessage::ChangeMembers(asked) => self.on_change_members(from, asked),
             PeerMessage::MembersChanged(changed) => self.on_members_changed(changed),
+            PeerMessage::Room { is_short } => self.room.on_told(self.now, from, is_short, &self.options),
+            PeerMessage::Acknowledged(acknowledged) => self.on_acknowledged(from, acknowledged),
         }
     }
 
@@ -252,7 +267,9 @@ impl Replica {
             | PeerMessage::ForwardQuestion(_)
             | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => {}
+            | PeerMessage::MembersChanged(_)
+            | PeerMessage::Room { .. }
+            | PeerMessage::Acknowledged(_) => {}
         }
     }
 
@@ -278,6 +295,7 @@ impl Replica {
         for (request, failure) in self.member_changes.expire(self.now) {
             self.reply(request, Reply::Failed(failure));
         }
+        self.room.expire(self.now);
     }
 
     /// When [`Replica::on_time`] is to be called at the latest.
@@ -299,6 +317,8 @@ impl Replica {
             question,
             self.reads.next_deadline(read_retry_us),
             self.member_changes.next_deadline(self.node.leader_id().is_some(), forward_repeat_us),
+            self.room.next_deadline(&self.options),
+            self.next_telling(),
         ];
         deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }
@@ -315,6 +335,8 @@ impl Replica {
             }
             LogDone::Read { to, entries } => self.node.on_entries_loaded(self.now, to, entries),
             LogDone::Compacted => {}
+            LogDone::GaveUpSpares => self.room.on_gave_up(),
+            LogDone::Room { is_lacking } => self.room.on_log_room(is_lacking),
             LogDone::Reset { start } => {
                 let Some(Install::ResetsLog { snapshot, store }) = self.install.take() else {
                     panic!("the log is reset for a snapshot only");
@@ -331,16 +353,24 @@ impl Replica {
         match done {
             CheckpointDone::Taken { last_included, base_revision, .. } => {
                 self.checkpoint.finish();
+                self.room.on_reserve_used();
                 self.forget_buried(base_revision);
                 self.node.on_snapshot_taken(self.now, last_included.index);
                 self.compact_log(last_included.index.0);
+            }
+            CheckpointDone::NotTaken { .. } => {
+                self.checkpoint.fail(self.now, &self.options);
+                self.room.on_reserve_used();
             }
             CheckpointDone::Loaded { to, snapshot, chunk } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
                 self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, chunk);
             }
-            CheckpointDone::Unavailable { to, last_included } => {
+            CheckpointDone::Unavailable { to, last_included, unreadable } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
+                if unreadable.is_some() {
+                    self.checkpoint.on_unreadable();
+                }
                 self.node.on_snapshot_unavailable(self.now, to, last_included);
             }
             CheckpointDone::Stored { last_included } => {
@@ -357,6 +387,12 @@ impl Replica {
                 self.install = None;
                 self.node.on_snapshot_damaged(self.now, last_included);
             }
+            CheckpointDone::NotKept { last_included, .. } => {
+                self.install = None;
+                self.room.on_reserve_used();
+                self.node.on_snapshot_damaged(self.now, last_included);
+            }
+            CheckpointDone::Reserved { bytes } => self.on_reserved(bytes),
         }
     }
 
@@ -386,6 +422,17 @@ impl Replica {
         &self.store
     }
 
+    /// The term that it is in, and up to where its log is durable.
+    pub fn durable(&self) -> EntryId {
+        let status = self.node.status();
+        EntryId { term: status.hard_state.current_term, index: status.persisted_index }
+    }
+
+    /// Whether its disk is short of room.
+    pub fn is_short_of_room(&self) -> bool {
+        self.room.is_short()
+    }
+
     /// Where it stands.
     pub fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
@@ -393,6 +440,8 @@ impl Replica {
             configuration: self.applied_configuration().clone(),
             revision: self.store.revision(),
             store_bytes: self.store.size_bytes(),
+            short: self.short_members(),
+            refuses_puts: self.refuses_puts(),
             pending_writes: self.writes.len(),
             pending_reads: self.reads.len(),
         }
@@ -436,6 +485,8 @@ impl Replica {
             }
         }
         self.answer_done_changes();
+        self.look_after_room();
+        self.tell_acknowledged();
         self.checkpoint_if_due();
         self.give_log_work();
     }

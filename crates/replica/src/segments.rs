@@ -50,6 +50,17 @@ pub(crate) fn kept_segments(segments: &[Segment], state: &Snapshot, max_dead_byt
     if kept_bytes + written_bytes > max_bytes { 0 } else { kept }
 }
 
+/// The segment that holds the byte at `offset` of them all, and where in it.
+pub(crate) fn segment_at(segments: &[Segment], mut offset: u64) -> Option<(&Segment, u64)> {
+    for segment in segments {
+        if offset < segment.len_bytes {
+            return Some((segment, offset));
+        }
+        offset -= segment.len_bytes;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{NodeId, Time};
-use tenure_replica::{ApplyJob, CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
+use tenure_raft::{Event, NodeId, Time};
+use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, Job, LogJob, Replica, Reply, RequestId};
 use tenure_store::{Garbage, Member};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -73,6 +73,8 @@ struct Core {
     roster_version: Option<u64>,
     /// It knows that it was removed, and is about to stop.
     is_leaving: bool,
+    /// The operator was told that its disk is short of room.
+    is_short: bool,
 }
 
 /// Runs the member until it is told to stop; an error is why it had to.
@@ -90,17 +92,24 @@ pub(crate) async fn run(
         alarm: Alarm::new(),
         roster_version: None,
         is_leaving: false,
+        is_short: false,
     };
     let mut turn = Turn::default();
     loop {
         core.do_jobs();
+        if let Some(loss) = core.replica.loss() {
+            return Err(Stop::Failed(loss.to_string()));
+        }
         let deadline = core.replica.next_deadline();
         core.await_turn(deadline, &mut turn).await;
         let now = core.surroundings.clock.now();
         turn.inputs.iter_mut().for_each(|input| core.take_answers(now, input));
         for input in turn.inputs.drain(..) {
             match input {
-                Input::Stop => return Ok(()),
+                Input::Stop => {
+                    core.note_acknowledged();
+                    return Ok(());
+                }
                 Input::Fatal(why) => return Err(why),
                 input => core.on_input(now, input),
             }
@@ -191,10 +200,18 @@ impl Core {
                     self.replica.on_peer(now, from, message);
                 }
             }
-            Input::Unreachable { peer } => self.replica.on_unreachable(now, peer),
+            Input::Unreachable { peer } => {
+                self.note_acknowledged();
+                self.replica.on_unreachable(now, peer);
+            }
             Input::NotSent { message } => self.replica.on_not_sent(now, message),
             Input::LogDone(done) => self.replica.on_log_done(now, done),
-            Input::CheckpointDone(done) => self.replica.on_checkpoint_done(now, done),
+            Input::CheckpointDone(done) => {
+                if let CheckpointDone::Taken { .. } = done {
+                    self.note_acknowledged();
+                }
+                self.replica.on_checkpoint_done(now, done);
+            }
             Input::ApplyDone(done) => self.replica.on_apply_done(now, done),
             Input::Fatal(_) | Input::Stop => {}
         }
@@ -220,6 +237,9 @@ impl Core {
                     }
                 }
                 Job::Event(event) => {
+                    if let Event::BecameLeader { .. } = event {
+                        self.surroundings.gate.look();
+                    }
                     crate::events::log(self.replica.node().id(), &event);
                     self.surroundings.metrics.on_event(&event);
                 }
@@ -229,7 +249,29 @@ impl Core {
             }
         }
         self.show();
+        self.show_room();
         self.know_members();
+    }
+
+    fn show_room(&mut self) {
+        let is_short = self.replica.is_short_of_room();
+        if std::mem::replace(&mut self.is_short, is_short) == is_short {
+            return;
+        }
+        let member = format_args!("{:x}", self.replica.node().id().as_u64()).to_string();
+        if is_short {
+            tracing::warn!(
+                member,
+                "the disk is short of room: alarm NOSPACE. Free some, or delete keys and compact their history"
+            );
+        } else {
+            tracing::info!(member, "the disk has room again");
+        }
+    }
+
+    /// Has the gate remember what the others have by now: who comes back with less was put back to an older copy.
+    fn note_acknowledged(&mut self) {
+        self.surroundings.gate.note(self.replica.acknowledged());
     }
 
     /// Lets the gate and the senders know of members that came, went, or moved.

@@ -127,7 +127,9 @@ fn parse(text: &str) -> Result<BTreeMap<String, Vec<Url>>, String> {
         let url = url.parse::<Url>().map_err(|error| error.to_string())?;
         members.entry(name.to_owned()).or_default().push(url);
     }
-    members.values_mut().for_each(|urls| urls.sort());
+    for urls in members.values_mut() {
+        urls.sort();
+    }
     Ok(members)
 }
 

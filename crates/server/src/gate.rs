@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tenure_api::peer::{Handshake, HandshakeRefusal, HandshakeReply, Lane, Members, PROTOCOL_VERSION};
-use tenure_raft::NodeId;
+use tenure_raft::{EntryId, NodeId};
 use tenure_replica::Identity;
-use tenure_replica::peers::DirectoryChanged;
+use tenure_replica::peers::{NotTheSame, Standing};
 use tokio::sync::watch;
 
 use crate::input::Stop;
@@ -24,6 +24,8 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 /// Checks handshakes. Not on the path of any message after the first.
 pub(crate) struct Gate {
     identity: Identity,
+    /// What we say of this start.
+    standing: Standing,
     /// What peers are told where this member is reached, as long as the cluster knows nothing else.
     own_peer_urls: Vec<String>,
     known: Mutex<Known>,
@@ -39,10 +41,16 @@ struct Known {
 }
 
 impl Gate {
-    /// A gate for the peers of the member of `identity`.
-    pub(crate) fn new(identity: Identity, own_peer_urls: Vec<String>, roster: Roster, pins: Pins) -> Gate {
+    /// A gate for the peers of the member of `identity`, which says this of its start.
+    pub(crate) fn new(
+        identity: Identity,
+        standing: Standing,
+        own_peer_urls: Vec<String>,
+        roster: Roster,
+        pins: Pins,
+    ) -> Gate {
         let known = Mutex::new(Known { roster, disowned_by: BTreeSet::new() });
-        Gate { identity, own_peer_urls, known, pins, removed: watch::Sender::default() }
+        Gate { identity, standing, own_peer_urls, known, pins, removed: watch::Sender::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -58,6 +66,16 @@ impl Gate {
         });
         self.pins.forget(&roster.removed);
         self.known().roster = roster;
+    }
+
+    /// Notes up to where others have acknowledged the log. Waits for nothing.
+    pub(crate) fn note(&self, acknowledged: Vec<(NodeId, EntryId)>) {
+        self.pins.note(acknowledged);
+    }
+
+    /// Has it looked at once whether the data directory is still ours.
+    pub(crate) fn look(&self) {
+        self.pins.look();
     }
 
     /// Whether somebody is a member, as far as is known here.
@@ -91,6 +109,7 @@ impl Gate {
             directory_id: self.identity.directory_id,
             lane,
             peer_urls: self.peer_urls(),
+            standing: self.standing,
         }
     }
 
@@ -125,17 +144,30 @@ impl Gate {
             let detail = format!("member {:x} was removed from the cluster", handshake.from.as_u64());
             return refuse(HandshakeRefusal::Removed, detail);
         }
-        match self.meet(handshake.from, handshake.directory_id).await {
-            Ok(()) => Ok(HandshakeReply::Accepted { directory_id }),
-            Err(PinError::Changed(changed)) => refuse(HandshakeRefusal::Directory, changed.to_string()),
-            Err(error @ PinError::Disk(_)) => Err(error),
+        match self.meet(handshake.from, handshake.directory_id, handshake.standing).await {
+            Ok(()) => Ok(HandshakeReply::Accepted { directory_id, standing: self.standing }),
+            Err(PinError::Changed(changed)) => {
+                let reason = match changed {
+                    NotTheSame::Directory { .. } => HandshakeRefusal::Directory,
+                    NotTheSame::Start { .. } | NotTheSame::Twice { .. } | NotTheSame::Log { .. } => {
+                        HandshakeRefusal::PutBack
+                    }
+                };
+                refuse(reason, changed.to_string())
+            }
+            Err(error @ (PinError::Disk(_) | PinError::NoRoom(_))) => Err(error),
         }
     }
 
     /// A peer shows its data directory: it must be the one it was met with; the first one is pinned.
     /// Waits for the disk then, which happens once for each peer that there ever is.
-    pub(crate) async fn meet(&self, peer: NodeId, directory_id: u64) -> Result<(), PinError> {
-        self.pins.check(peer, directory_id)?;
+    pub(crate) async fn meet(
+        &self,
+        peer: NodeId,
+        directory_id: u64,
+        standing: Standing,
+    ) -> Result<(), PinError> {
+        self.pins.check(peer, directory_id, standing)?;
         let published = match self.known().roster.members.get(&peer) {
             // A stranger must not fill the file; once it is known to be a member it will be pinned.
             None => return Ok(()),
@@ -144,9 +176,9 @@ impl Gate {
         if let Some(pinned) = published.filter(|&pinned| pinned != directory_id) {
             // The others have met it, and it has said so in the log.
             let (member, found) = (peer.as_u64(), directory_id);
-            return Err(DirectoryChanged { member, pinned, found }.into());
+            return Err(NotTheSame::Directory { member, pinned, found }.into());
         }
-        self.pins.pin(peer, directory_id).await
+        self.pins.pin(peer, directory_id, standing).await
     }
 
     /// A peer refused us. Returns why this member must stop, if it must; what a stranger says is no reason: most of the others know it with
@@ -158,6 +190,10 @@ impl Gate {
         match reason {
             // One that knows is enough: it has applied it, so it is committed.
             HandshakeRefusal::Removed => Some(Stop::Removed),
+            // So it is here: it has seen what is gone.
+            HandshakeRefusal::PutBack => {
+                Some(Stop::Failed(format!("another member turned this one away: {detail}")))
+            }
             HandshakeRefusal::Directory => {
                 let mut known = self.known();
                 known.disowned_by.insert(peer);

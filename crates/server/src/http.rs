@@ -57,7 +57,11 @@ async fn version(State(handle): State<Handle>) -> Response {
 /// etcd's health: there is a leader, and a read can be served. `serializable=true` asks this member alone.
 async fn health(State(handle): State<Handle>, Query(query): Query<Vec<(String, String)>>) -> Response {
     let is_serializable = query.iter().any(|(name, value)| name == "serializable" && value == "true");
-    let reason = if handle.shared.leadership.borrow().leader_id.is_none() && !is_serializable {
+    let excludes_room = query.iter().any(|(name, value)| name == "exclude" && value == "NOSPACE");
+    let refuses_puts = async { handle.state().await.is_ok_and(|(_, status)| status.refuses_puts) };
+    let reason = if !excludes_room && refuses_puts.await {
+        Some("ALARM NOSPACE".to_owned())
+    } else if handle.shared.leadership.borrow().leader_id.is_none() && !is_serializable {
         Some("RAFT NO LEADER".to_owned())
     } else {
         let read = async {

@@ -40,7 +40,10 @@ impl Maintenance for MaintenanceService {
         let raft_term = status.raft.hard_state.current_term.0;
         // A size of nothing does not occur at etcd: its etcdctl divides by it.
         let size_bytes = status.store_bytes.max(1) as i64;
-        let errors = if status.raft.leader_id.is_none() { vec![NO_LEADER.to_owned()] } else { Vec::new() };
+        let mut errors =
+            if status.raft.leader_id.is_none() { vec![NO_LEADER.to_owned()] } else { Vec::new() };
+        // etcd's text, which is that of a message of protobuf in Go.
+        errors.extend(status.short.iter().map(|id| format!("memberID:{}  alarm:NOSPACE", id.as_u64())));
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.handle.responder(raft_term).header(state.revision())),
             version: API_VERSION.to_owned(),
@@ -123,15 +126,22 @@ impl Maintenance for MaintenanceService {
         }
     }
 
-    /// No alarm is ever raised yet: there is none to list or to take back.
+    /// The one alarm says whose disk is short of room. It comes and goes with that: nobody raises it or takes it back.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.handle.admit(&request)?;
         if request.get_ref().action() == pb::alarm_request::AlarmAction::Activate {
             return Err(not_yet("raising an alarm"));
         }
-        let (state, _) = self.handle.state().await?;
+        let (state, status) = self.handle.state().await?;
         let header = Some(self.handle.responder_now().header(state.revision()));
-        Ok(Response::new(pb::AlarmResponse { header, alarms: Vec::new() }))
+        let request = request.get_ref();
+        let is_listed = request.action() == pb::alarm_request::AlarmAction::Get
+            && matches!(request.alarm(), pb::AlarmType::None | pb::AlarmType::Nospace);
+        let short = status.short.iter().filter(|_| is_listed);
+        let alarms = short
+            .map(|id| pb::AlarmMember { member_id: id.as_u64(), alarm: pb::AlarmType::Nospace.into() })
+            .collect();
+        Ok(Response::new(pb::AlarmResponse { header, alarms }))
     }
 
     type SnapshotStream = tokio_stream::Empty<Result<pb::SnapshotResponse, Status>>;

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use tenure_raft::Configuration;
 use tenure_replica::first_configuration;
-use tenure_replica::identity::{self, Identity};
-use tenure_replica::peers::PinnedPeers;
-use tenure_replica::{Beginning, Options, Start, Started, prepare_log};
+use tenure_replica::identity::{self, Identity, IdentityError};
+use tenure_replica::peers::{PinnedPeers, Standing};
+use tenure_replica::{
+    Beginning, CheckpointWorker, Options, RecoveryError, Start, Started, clear_leftovers, keep_room,
+    prepare_log,
+};
 use tenure_store::Member;
-use tenure_wal::{Disk, RealDisk};
+use tenure_wal::{Disk, RealDisk, Wal, WalError, is_full};
 
 use crate::clock::Clock;
 use crate::config::{COMMAND_SLACK_BYTES, Config, ConfigError};
@@ -69,18 +72,19 @@ pub(crate) fn open(config: &Config, origin: &Origin, clock: Clock) -> Result<Ope
     let random = |what| getrandom::u64().map_err(|error| ServeError::Io { what, source: error.into() });
     let folder = config.data_dir.join("member");
     refuse_etcds(&folder)?;
-    let log_folder = folder.join("wal");
+    let folders = Folders { log: folder.join("wal"), checkpoints: folder.join("snap") };
     let log_options =
         tenure_wal::Options { salt: random("cannot draw a salt")?, ..tenure_wal::Options::default() };
     let member_disk = RealDisk::open(&folder)?;
-    prepare_log(&member_disk, RealDisk::open(&log_folder)?, log_options)?;
+    let file = |op, path: PathBuf| move |source| ServeError::File { op, path, source };
+    clear_leftovers(&member_disk).map_err(file("clear what an earlier start left in", folder.clone()))?;
+    CheckpointWorker::clear_leftovers(&RealDisk::open(&folders.checkpoints)?).map_err(RecoveryError::from)?;
+    folders
+        .with_room(|| Ok(prepare_log(&member_disk, RealDisk::open_for_log(&folders.log)?, log_options)?))?;
     let Claimed { identity, first_configuration, first_members, own_peer_urls } =
-        claim(config, origin, &member_disk)?;
-    let pins = PinnedPeers::load(&member_disk).map_err(|source| ServeError::File {
-        op: "read",
-        path: folder.join("peers"),
-        source,
-    })?;
+        folders.with_room(|| claim(config, origin, &member_disk))?;
+    keep_room(&member_disk).map_err(file("keep room in", folder.clone()))?;
+    let pins = PinnedPeers::load(&member_disk).map_err(file("read", folder.join("peers")))?;
     let start = Start {
         identity,
         first_configuration,
@@ -88,16 +92,68 @@ pub(crate) fn open(config: &Config, origin: &Origin, clock: Clock) -> Result<Ope
         log_options,
         seed: random("cannot draw a seed")?,
     };
-    let (log_disk, checkpoint_disk) = (RealDisk::open(&log_folder)?, RealDisk::open(folder.join("snap"))?);
-    let started = tenure_replica::start(start, log_disk, checkpoint_disk, clock.now())?;
+    let started = folders.with_room(|| {
+        let log_disk = RealDisk::open_for_log(&folders.log)?;
+        let checkpoint_disk = RealDisk::open(&folders.checkpoints)?;
+        Ok(tenure_replica::start(start.clone(), log_disk, checkpoint_disk, clock.now())?)
+    })?;
     let roster = Roster::of(&started.replica, &first_members);
+    let standing = Standing {
+        boot: identity.boot,
+        start_id: random("cannot draw a number for this start")?,
+        began: started.replica.durable(),
+    };
     let member_disk_id = identity.directory_id;
-    let (known_pins, pins) = pins::keep(member_disk, pins);
-    let gate = Arc::new(Gate::new(identity, own_peer_urls.clone(), roster, known_pins));
+    let (known_pins, pins) = pins::keep(member_disk, identity, pins);
+    let gate = Arc::new(Gate::new(identity, standing, own_peer_urls.clone(), roster, known_pins));
     if let Some(torn) = &started.torn_tail {
         tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, "cut an unfinished write off the log");
     }
     Ok(Opened { started, gate, pins, member_disk_id, first_members, own_peer_urls })
+}
+
+/// Where the log is, and where the checkpoints are.
+struct Folders {
+    log: PathBuf,
+    checkpoints: PathBuf,
+}
+
+impl Folders {
+    /// Does a step of a start; on a full disk it gives up what was kept for times like this, and tries again: first the
+    /// room for a checkpoint, then that for a segment of the log. Nobody has the two folders open meanwhile.
+    fn with_room<T>(&self, mut step: impl FnMut() -> Result<T, ServeError>) -> Result<T, ServeError> {
+        let gives_up: [&dyn Fn() -> Result<bool, ServeError>; 2] = [
+            &|| {
+                Ok(CheckpointWorker::give_up_reserve(&RealDisk::open(&self.checkpoints)?)
+                    .map_err(RecoveryError::from)?)
+            },
+            &|| Ok(Wal::remove_spares(&RealDisk::open(&self.log)?)?),
+        ];
+        let mut result = step();
+        for give_up in gives_up {
+            match result {
+                Err(error) if is_for_room(&error) => {
+                    result = if give_up()? { step() } else { Err(error) };
+                }
+                done => return done,
+            }
+        }
+        result.map_err(|error| {
+            if is_for_room(&error) { ServeError::NoRoom { why: error.to_string() } } else { error }
+        })
+    }
+}
+
+/// Whether a start fails for want of room alone.
+fn is_for_room(error: &ServeError) -> bool {
+    let cause = match error {
+        ServeError::File { source, .. }
+        | ServeError::Identity(IdentityError::Io { source, .. })
+        | ServeError::Disk(WalError::Io { source, .. } | WalError::NoSpace { source, .. }) => Some(source),
+        ServeError::Recovery(error) => error.io_error(),
+        _ => None,
+    };
+    cause.is_some_and(is_full)
 }
 
 /// Whose a data directory is, and how it began.

@@ -111,6 +111,14 @@ pub enum ServeError {
         /// What the system said.
         r#source: io::Error,
     },
+    /// The disk is full, and nothing was left to give up.
+    #[error(
+        "there is no room to start, though very little is needed ({why}): free a megabyte on the volume of --data-dir"
+    )]
+    NoRoom {
+        /// What was attempted, and what the system said.
+        why: String,
+    },
     /// The cluster that is to be joined does not know this member, or cannot be asked.
     #[error("{0}")]
     Join(String),
@@ -292,8 +300,8 @@ impl Running {
             if ended.contains(LOG_THREAD) {
                 // It is written whole or does not count, and the log has what it would have held.
                 tracing::info!("stopping without waiting for what is under way in the background");
-            } else {
-                tracing::warn!("the disk does not answer: stopping without closing the log");
+            } else if threads.is_ok() {
+                threads = Err("the disk does not answer: stopped without closing the log".to_owned());
             }
         }
         self.core_runtime.shutdown_background();

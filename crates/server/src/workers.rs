@@ -4,11 +4,12 @@
 //! A disk that fails, or a bug, ends its thread; how it ended is reported apart from the inputs of the core,
 //! so that nothing that waits there can hide it.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
 
-use tenure_replica::{ApplyJob, CheckpointJob, CheckpointWorker, LogJob, LogWorker};
+use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, CheckpointWorker, LogDone, LogJob, LogWorker};
 use tenure_store::Garbage;
 use tenure_wal::{RealDisk, WalError};
 use tokio::sync::mpsc;
@@ -21,6 +22,9 @@ use crate::pins::PinKeeper;
 pub(crate) const LOG_THREAD: &str = "log";
 /// How much of the next segment is prepared at a time while there is nothing else to do.
 const PREPARE_BYTES: u64 = 1 << 20;
+
+/// How often a log without room looks whether there is some: nobody says so.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// The way to a worker's thread. Dropping it lets the thread finish what it was given and end.
 pub(crate) struct Worker<J> {
@@ -43,44 +47,99 @@ pub(crate) struct Ended {
 
 /// Starts the log's thread.
 pub(crate) fn start_log(
-    mut worker: LogWorker<RealDisk>,
+    worker: LogWorker<RealDisk>,
     inputs: mpsc::Sender<Input>,
     metrics: Metrics,
     ends: mpsc::UnboundedSender<Ended>,
 ) -> io::Result<Worker<LogJob>> {
     let (jobs, queue) = channel();
-    let run = move || -> Result<(), WalError> {
-        while let Some(job) = next_log_job(&queue, &mut worker)? {
-            let started = Instant::now();
-            let is_write = matches!(job, LogJob::Write { .. });
-            let done = worker.run(job)?;
-            if is_write {
-                metrics.on_fsync(started.elapsed());
-            }
-            // When the core is gone, what it has given out is still done: the log is to be closed whole.
-            let _ = inputs.blocking_send(Input::LogDone(done));
-        }
-        worker.close()
-    };
-    spawn(LOG_THREAD, ends, move || run().map_err(|error| format!("the log failed: {error}")))?;
+    let given = VecDeque::new();
+    let thread =
+        LogThread { worker, queue, given, inputs, metrics, lacks_room: false, tried_at: Instant::now() };
+    spawn(LOG_THREAD, ends, move || thread.run().map_err(|error| format!("the log failed: {error}")))?;
     Ok(Worker { jobs })
 }
 
-/// The next job. While there is none, the next segment is prepared; when there will be none, none.
-fn next_log_job(
-    queue: &Receiver<LogJob>,
-    worker: &mut LogWorker<RealDisk>,
-) -> Result<Option<LogJob>, WalError> {
-    loop {
-        match queue.try_recv() {
-            Ok(job) => return Ok(Some(job)),
-            Err(TryRecvError::Disconnected) => return Ok(None),
-            Err(TryRecvError::Empty) => {
-                if worker.prepare(PREPARE_BYTES)? {
-                    return Ok(queue.recv().ok());
+/// What the log's thread works with.
+struct LogThread {
+    worker: LogWorker<RealDisk>,
+    queue: Receiver<LogJob>,
+    /// Jobs that were taken from the queue, and wait for one that waits for room.
+    given: VecDeque<LogJob>,
+    inputs: mpsc::Sender<Input>,
+    metrics: Metrics,
+    /// What the core was told.
+    lacks_room: bool,
+    /// When it was last tried to find room.
+    tried_at: Instant,
+}
+
+impl LogThread {
+    fn run(mut self) -> Result<(), WalError> {
+        loop {
+            let started = Instant::now();
+            let (begun, is_write) = match self.worker.pick(&mut self.given) {
+                Some(job) => {
+                    let is_write = matches!(job, LogJob::Write { .. });
+                    (self.worker.begin(job)?, is_write)
                 }
+                None => (self.worker.retry()?, false),
+            };
+            if let Some(begun) = begun {
+                let done = self.worker.finish(begun)?;
+                if is_write {
+                    self.metrics.on_fsync(started.elapsed());
+                }
+                self.tell(done);
+            } else if !self.await_jobs()? {
+                return self.worker.close();
             }
         }
+    }
+
+    /// Waits until there is something to do. While there is not, the next segment is prepared. Answers whether there is,
+    /// or ever will be.
+    fn await_jobs(&mut self) -> Result<bool, WalError> {
+        loop {
+            match self.queue.try_recv() {
+                Ok(job) => {
+                    self.given.push_back(job);
+                    return Ok(true);
+                }
+                Err(TryRecvError::Disconnected) => return Ok(false),
+                Err(TryRecvError::Empty) => {}
+            }
+            if self.worker.lacks_room() && self.tried_at.elapsed() >= ROOM_RETRY {
+                self.worker.try_again();
+            }
+            if !self.worker.prepare(PREPARE_BYTES)? {
+                continue;
+            }
+            let lacks_room = self.worker.lacks_room();
+            if lacks_room && self.tried_at.elapsed() >= ROOM_RETRY {
+                self.tried_at = Instant::now();
+            }
+            if lacks_room != self.lacks_room {
+                self.lacks_room = lacks_room;
+                self.tell(LogDone::Room { is_lacking: lacks_room });
+            }
+            if !lacks_room {
+                return Ok(self.queue.recv().map(|job| self.given.push_back(job)).is_ok());
+            }
+            return Ok(match self.queue.recv_timeout(ROOM_RETRY) {
+                Ok(job) => {
+                    self.given.push_back(job);
+                    true
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            });
+        }
+    }
+
+    fn tell(&self, done: LogDone) {
+        // When the core is gone, what it has given out is still done: the log is to be closed whole.
+        let _ = self.inputs.blocking_send(Input::LogDone(done));
     }
 }
 
@@ -94,6 +153,7 @@ pub(crate) fn start_checkpoints(
     let run = move || {
         for job in queue {
             let done = worker.run(job).map_err(|error| error.to_string())?;
+            complain(&done);
             if inputs.blocking_send(Input::CheckpointDone(done)).is_err() {
                 return Ok(());
             }
@@ -102,6 +162,28 @@ pub(crate) fn start_checkpoints(
     };
     spawn("checkpoints", ends, run)?;
     Ok(Worker { jobs })
+}
+
+/// What came to nothing and stops nobody is told to the operator.
+fn complain(done: &CheckpointDone) {
+    match done {
+        CheckpointDone::NotTaken { why, .. } => {
+            tracing::warn!("there is no room for a checkpoint, which is tried again later: {why}");
+        }
+        CheckpointDone::NotKept { why, .. } => {
+            tracing::warn!("there is no room for the state that this member is sent: {why}");
+        }
+        CheckpointDone::Unavailable { unreadable: Some(why), .. } => {
+            tracing::warn!("a checkpoint cannot be read, and will be written anew: {why}");
+        }
+        CheckpointDone::Taken { .. }
+        | CheckpointDone::Loaded { .. }
+        | CheckpointDone::Unavailable { unreadable: None, .. }
+        | CheckpointDone::Stored { .. }
+        | CheckpointDone::Installed { .. }
+        | CheckpointDone::Damaged { .. }
+        | CheckpointDone::Reserved { .. } => {}
+    }
 }
 
 /// Starts the thread of the pins, which ends with the gate.

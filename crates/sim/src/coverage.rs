@@ -39,6 +39,14 @@ pub enum Mark {
     TornTail,
     /// A disk failed, and its member stopped.
     DiskFailed,
+    /// A disk was full for a while.
+    DiskFull,
+    /// A write of the log waited for room.
+    LogWaited,
+    /// There was no room for a checkpoint, or a piece of one.
+    NoCheckpoint,
+    /// A member told another one whether it is short of room.
+    ToldOfRoom,
     /// The network was split.
     Partitioned,
     /// A process was paused.
@@ -89,7 +97,7 @@ pub enum Mark {
     AppliedBeside,
 }
 
-const MARKS: [Mark; 40] = [
+const MARKS: [Mark; 44] = [
     Mark::Elected,
     Mark::LostQuorum,
     Mark::DiskStalled,
@@ -106,6 +114,10 @@ const MARKS: [Mark; 40] = [
     Mark::CrashedInRecovery,
     Mark::TornTail,
     Mark::DiskFailed,
+    Mark::DiskFull,
+    Mark::LogWaited,
+    Mark::NoCheckpoint,
+    Mark::ToldOfRoom,
     Mark::Partitioned,
     Mark::Paused,
     Mark::TransferStarted,

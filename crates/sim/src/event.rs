@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Boot { member: usize, start: u64 },
     /// A paused process goes on.
     Resume { member: usize, start: u64 },
+    /// A member's disk, if it is the machine that it was, has room again.
+    Emptied { member: usize, fillings: u64 },
     /// A cut is mended.
     Mend(Cut),
     /// A network that comes and goes is cut once more, for half of `every_us`, and so many times after that.
@@ -53,6 +55,8 @@ pub(crate) enum Input {
     Batch,
     /// The job of the log is done.
     LogDone,
+    /// There may be room for the log again.
+    LogRetry,
     /// The job of the checkpoints is done.
     CheckpointDone,
     /// Entries have been executed by their worker.

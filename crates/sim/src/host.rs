@@ -46,6 +46,7 @@ impl World {
                 return self.drain(member);
             }
             Input::LogDone => return self.on_log_done(member),
+            Input::LogRetry => return self.on_log_retry(member),
             Input::CheckpointDone => {
                 let done = process.checkpoint_running.take().expect("a job was running");
                 process.replica.on_checkpoint_done(now, done);
@@ -118,10 +119,14 @@ impl World {
             }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
             let is_disturbance = process.is_disturbed_by(envelope, now, election_timeout_us);
-            let asks_vote = matches!(
-                envelope.message,
-                Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. }
-            );
+            let may_be_unheard = match envelope.message {
+                Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. } => true,
+                // They pass by the rule that protects a living leader, so they count only from members.
+                Message::RequestVote { leadership_transfer: true, .. } | Message::TimeoutNow => {
+                    !process.replica.node().knows(from)
+                }
+                _ => false,
+            };
             let is_sign_of_life =
                 matches!(envelope.message, Message::AppendEntries { .. } | Message::Heartbeat { .. });
             process.replica.on_peer(now, from, message);
@@ -129,7 +134,7 @@ impl World {
             if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
                 process.heard_leader_at = Some((from, now));
             }
-            self.judges.on_arrived(&before, node, believed_term, asks_vote)?;
+            self.judges.on_arrived(&before, node, believed_term, may_be_unheard)?;
             require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
                 format!("{to} has just heard its leader, and takes part in the election of {from}")
             })?;
@@ -223,14 +228,13 @@ impl World {
                 self.begin_to_apply(member, job);
                 Ok(())
             }
-            Job::Discard(_) => Ok(()),
+            // The hash of what a compaction has found is for operators, and no part of the state.
+            Job::Discard(_) | Job::Compacted { .. } => Ok(()),
             Job::Reply { request, reply } => self.on_reply(member, request, reply),
             Job::Event(event) => {
                 self.process(member).note(&event);
                 self.on_raft_event(member, &event)
             }
-            // A hash of it is for operators, and no part of the state.
-            Job::Compacted { .. } => Ok(()),
         }
     }
 
@@ -340,10 +344,12 @@ impl World {
             PeerMessage::Forward(_) => self.coverage.reach(Mark::Forwarded),
             PeerMessage::ForwardRefused(_) => self.coverage.reach(Mark::ForwardRefused),
             PeerMessage::ForwardLacked(_) => self.coverage.reach(Mark::ForwardLacked),
+            PeerMessage::Room { .. } => self.coverage.reach(Mark::ToldOfRoom),
             PeerMessage::Raft(_)
             | PeerMessage::ForwardQuestion(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => {}
+            | PeerMessage::MembersChanged(_)
+            | PeerMessage::Acknowledged(_) => {}
         }
         self.said.messages += 1;
         if let PeerMessage::Raft(Envelope { message: Message::AppendEntries { slice, .. }, .. }) = message {
@@ -464,7 +470,10 @@ impl World {
         let compactions = process.log_jobs.iter().filter(is_compaction).count();
         let chunks = process.checkpoint_jobs.iter().filter_map(|job| match job {
             CheckpointJob::Store { chunk, .. } => Some(chunk.data.len()),
-            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } | CheckpointJob::Install { .. } => None,
+            CheckpointJob::Take { .. }
+            | CheckpointJob::Load { .. }
+            | CheckpointJob::Install { .. }
+            | CheckpointJob::Reserve { .. } => None,
         });
         let chunks: Vec<usize> = chunks.collect();
         let queued = Queued {
@@ -475,6 +484,9 @@ impl World {
             chunk_bytes: chunks.iter().sum(),
         };
         resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
+        require("what was acknowledged is kept", process.replica.loss().is_none(), || {
+            format!("{}: {:?}", node.id(), process.replica.loss())
+        })?;
         if !process.is_busy() {
             resources::check_idle(node)?;
         }
@@ -500,8 +512,10 @@ fn asks(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) | PeerMessage::ChangeMembers(_) => true,
         PeerMessage::Raft(envelope) => matches!(envelope.message, Message::ReadIndex { .. }),
-        PeerMessage::ForwardRefused(_) | PeerMessage::ForwardLacked(_) | PeerMessage::MembersChanged(_) => {
-            false
-        }
+        PeerMessage::ForwardRefused(_)
+        | PeerMessage::ForwardLacked(_)
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => false,
     }
 }

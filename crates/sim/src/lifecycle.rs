@@ -2,12 +2,13 @@
 
 use tenure_raft::NodeId;
 use tenure_replica::RecoveryError;
-use tenure_wal::Crash;
+use tenure_wal::{Crash, WalError};
 
 use crate::coverage::Mark;
 use crate::event::Event;
 use crate::judges::{Answer, Verdict, Violation, require};
-use crate::member::{Asker, Doom, recovered};
+use crate::member::{Asker, Doom, Member, recovered};
+use crate::plan::Plan;
 use crate::trace::Detail;
 use crate::world::World;
 
@@ -26,6 +27,7 @@ impl World {
             return Ok(());
         }
         check_was_injected(it.id, error)?;
+        check_is_not_for_room(it, &self.plan, error)?;
         self.coverage.reach(Mark::DiskFailed);
         let id = it.id;
         self.trace.line(self.now_us, Detail::Short, [60, member as u64], format_args!("{id} stops: {error}"));
@@ -85,6 +87,7 @@ impl World {
                 self.coverage.reach(Mark::CrashedInRecovery);
             } else {
                 check_was_injected(id, &error)?;
+                check_is_not_for_room(it, &self.plan, &error)?;
             }
             self.trace.line(
                 self.now_us,
@@ -229,6 +232,17 @@ impl World {
         }
         self.set_timer(member);
     }
+}
+
+/// A full disk is no reason to stop, nor not to start.
+fn check_is_not_for_room(it: &Member, plan: &Plan, error: &RecoveryError) -> Verdict {
+    // A write into the place that it has can be told that there is none: then something has failed.
+    let may_be_a_fault = plan.faults.disk_error_us.is_some();
+    // Who starts says so in the log, and here nothing else can be given up for a segment that this would need.
+    let is_for_a_segment = matches!(error, RecoveryError::Log(WalError::NoSpace { .. }));
+    require("full disks", may_be_a_fault || is_for_a_segment || !it.disks.is_full(), || {
+        format!("{} stops because its disk is full: {error}", it.id)
+    })
 }
 
 /// A member may stop for a fault of its disk that was planned, and for nothing else.

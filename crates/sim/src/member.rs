@@ -15,7 +15,7 @@ use tenure_raft::{
 use tenure_replica::record::from_record;
 use tenure_replica::{
     ApplyDone, Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker,
-    RecoveryError, Replica, RequestId, Start, Started, identity,
+    RecoveryError, Replica, RequestId, Start, Started, clear_leftovers, identity, keep_room,
 };
 use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
@@ -43,6 +43,24 @@ pub(crate) struct Disks {
 impl Disks {
     pub(crate) fn all(&self) -> [&MemoryDisk; 3] {
         [&self.identity, &self.log, &self.checkpoints]
+    }
+
+    /// Nobody gets any more room.
+    pub(crate) fn fill(&self) {
+        for disk in self.all() {
+            disk.set_capacity_bytes(Some(disk.used_bytes()));
+        }
+    }
+
+    /// There is as much as anybody wants.
+    pub(crate) fn empty(&self) {
+        for disk in self.all() {
+            disk.set_capacity_bytes(None);
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.all().iter().any(|disk| disk.capacity_bytes().is_some())
     }
 
     pub(crate) fn has_power_failed(&self) -> bool {
@@ -136,6 +154,8 @@ pub(crate) struct Member {
     pub(crate) checkpoints_stalled_until_us: u64,
     /// A crash that was planned for the midst of a job.
     pub(crate) doom: Option<Doom>,
+    /// How often its disk was filled: which of these comes to an end.
+    pub(crate) fillings: u64,
     /// How many more times it dies soon after it has started.
     pub(crate) crashes_left: u64,
     /// How many more times an operator asks it for a change as soon as it has started, and it dies when it has passed
@@ -161,12 +181,22 @@ pub(crate) struct Asker {
     pub(crate) committed: u64,
 }
 
+/// What is done about a log without room.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct LogRoom {
+    /// What the replica was told: that it lacks room.
+    pub(crate) told: bool,
+    /// It will be tried again.
+    pub(crate) is_retry_set: bool,
+}
+
 /// A running member.
 pub(crate) struct Process {
     pub(crate) replica: Replica,
     pub(crate) log: LogWorker<MemoryDisk>,
     pub(crate) log_jobs: VecDeque<LogJob>,
     pub(crate) log_running: Option<Begun>,
+    pub(crate) log_room: LogRoom,
     pub(crate) checkpoints: CheckpointWorker<MemoryDisk>,
     pub(crate) checkpoint_jobs: VecDeque<CheckpointJob>,
     pub(crate) checkpoint_running: Option<CheckpointDone>,
@@ -238,6 +268,7 @@ impl Process {
     pub(crate) fn is_busy(&self) -> bool {
         self.log_running.is_some()
             || self.checkpoint_running.is_some()
+            || self.log.is_waiting()
             || self.apply_running.is_some()
             || !self.log_jobs.is_empty()
             || !self.checkpoint_jobs.is_empty()
@@ -267,6 +298,7 @@ impl Member {
             held: None,
             log_stalled_until_us: 0,
             checkpoints_stalled_until_us: 0,
+            fillings: 0,
             doom: None,
             crashes_left: 0,
             pressed: 0,
@@ -305,10 +337,12 @@ impl Member {
         random: &mut Random,
     ) -> Result<(), RecoveryError> {
         let Disks { identity: identity_disk, log: log_disk, checkpoints: checkpoint_disk } = &self.disks;
+        clear_leftovers(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
         tenure_replica::prepare_log(identity_disk, log_disk.clone(), plan.log)?;
         let directory_id = random.next_u64();
         let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)
             .map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
+        keep_room(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
         let mut options = plan.replica.clone();
         if number_of(self.id) % 2 == 1 {
             options.catch_up_entries = plan.other_catch_up_entries;
@@ -336,6 +370,7 @@ impl Member {
             log,
             log_jobs: VecDeque::new(),
             log_running: None,
+            log_room: LogRoom::default(),
             checkpoints,
             checkpoint_jobs: VecDeque::new(),
             checkpoint_running: None,

@@ -27,11 +27,12 @@ pub(crate) enum FaultKind {
     MemberChange,
     DiskLoss,
     Rot,
+    FullDisk,
     Stranger,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 14] = [
+    pub(crate) const ALL: [FaultKind; 15] = [
         FaultKind::ProcessCrash,
         FaultKind::PowerLoss,
         FaultKind::TotalOutage,
@@ -45,6 +46,7 @@ impl FaultKind {
         FaultKind::MemberChange,
         FaultKind::DiskLoss,
         FaultKind::Rot,
+        FaultKind::FullDisk,
         FaultKind::Stranger,
     ];
 
@@ -63,6 +65,7 @@ impl FaultKind {
             FaultKind::MemberChange => plan.member_change_us,
             FaultKind::DiskLoss => plan.disk_loss_us,
             FaultKind::Rot => plan.rot_us,
+            FaultKind::FullDisk => plan.full_disk_us,
             FaultKind::Stranger => plan.stranger_us,
         }
     }
@@ -165,6 +168,12 @@ impl Nemesis {
     pub(crate) fn disk_stall(&mut self) -> (StalledDisk, u64) {
         let disk = self.random.pick(&[StalledDisk::Log, StalledDisk::Checkpoints]);
         (disk, self.random.exponential(self.plan.mean_disk_stall_us))
+    }
+
+    /// How long a disk is full, and whether all are: members are often built alike.
+    pub(crate) fn full_disk(&mut self) -> (u64, bool) {
+        let lasts_us = self.random.exponential(self.plan.mean_full_disk_us);
+        (lasts_us, self.random.chance(CERTAIN_PPM / 3))
     }
 
     pub(crate) fn pause_us(&mut self) -> u64 {

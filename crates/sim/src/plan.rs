@@ -70,6 +70,7 @@ impl Plan {
             often(faults.member_change_us, "changes of members"),
             often(faults.disk_loss_us, "lost disks"),
             often(faults.rot_us, "rotten disks"),
+            often(faults.full_disk_us, "full disks"),
             often(faults.stranger_us, "strangers"),
         ];
         let mut kinds: Vec<String> = kinds.into_iter().flatten().collect();
@@ -217,6 +218,10 @@ pub struct FaultPlan {
     pub disk_loss_us: Option<u64>,
     /// A bit turns over on a disk, or a file is gone, while its member is down.
     pub rot_us: Option<u64>,
+    /// Others fill a member's disk…
+    pub full_disk_us: Option<u64>,
+    /// …for so long, on average.
+    pub mean_full_disk_us: u64,
     /// Who is no member and knows the cluster says something to a member that would do harm if it were believed.
     pub stranger_us: Option<u64>,
     /// How many of the faults seek out the leader, in millionths.

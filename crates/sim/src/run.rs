@@ -224,6 +224,7 @@ impl World {
         for disk in it.disks.all() {
             disk.clear_faults();
         }
+        it.disks.empty();
         it.disks.reprieve();
         it.doom = None;
         self.resume(member);

@@ -66,6 +66,7 @@ const SETTINGS: &[(&str, Set)] = &[
     ("member-change-ms", |plan, ms| plan.faults.member_change_us = every(ms)),
     ("disk-loss-ms", |plan, ms| plan.faults.disk_loss_us = every(ms)),
     ("rot-ms", |plan, ms| plan.faults.rot_us = every(ms)),
+    ("full-disk-ms", |plan, ms| plan.faults.full_disk_us = every(ms)),
     ("stranger-ms", |plan, ms| plan.faults.stranger_us = every(ms)),
     ("asks-any-member", |plan, yes| plan.faults.asks_any_member = yes > 0),
     ("ambush-ppm", |plan, ppm| plan.faults.ambush_ppm = ppm as u32),
@@ -164,9 +165,10 @@ fn candidates(plan: &Plan, failure: &Failure) -> Vec<Setting> {
 }
 
 /// What a plan lets happen every so often, or never.
-fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 14] {
+fn what_happens(faults: &FaultPlan) -> [(&'static str, Option<u64>); 15] {
     [
         ("rot-ms", faults.rot_us),
+        ("full-disk-ms", faults.full_disk_us),
         ("stranger-ms", faults.stranger_us),
         ("disk-loss-ms", faults.disk_loss_us),
         ("member-change-ms", faults.member_change_us),

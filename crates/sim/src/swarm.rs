@@ -52,7 +52,7 @@ impl Plan {
         // Operators who ask for one change at a time set no quorums, but may find some set.
         let sets_quorums = random.chance(CERTAIN_PPM / 3) && faults.asks_any_member;
         let first_commit_votes = sets_quorums.then(|| random.between(1, members as u64));
-        Plan {
+        let mut plan = Plan {
             seed,
             members,
             first_commit_votes,
@@ -76,7 +76,9 @@ impl Plan {
                 max_spares: random.pick(&[0, 1, 2]),
                 salt: random.next_u64(),
             },
-        }
+        };
+        fill_disks(&mut plan);
+        plan
     }
 
     /// The mix whose speed is measured: three members, some of every fault, and at least twenty operations
@@ -172,6 +174,7 @@ impl FaultPlan {
             self.member_change_us,
             self.disk_loss_us,
             self.rot_us,
+            self.full_disk_us,
             self.stranger_us,
         ];
         let is_rare = self.transfer_us.is_none_or(|interval_us| interval_us >= RARE_US);
@@ -207,6 +210,17 @@ fn quiet_network() -> NetworkPlan {
         lane_bytes: LaneBounds::BULK.max_bytes,
         notice_ppm: 900_000,
     }
+}
+
+/// Room on the disks, drawn apart from all else: the runs of earlier seeds stay what they were.
+fn fill_disks(plan: &mut Plan) {
+    let mut random = Random::new(plan.seed).split();
+    let random = &mut random.split();
+    plan.replica.reserve_bytes = random.pick(&[500, 4_000, 16 << 20]);
+    plan.replica.room_retry_us = random.pick(&[100 * MILLISECOND_US, SECOND_US]);
+    let timeout_us = plan.replica.raft.election_timeout_us;
+    plan.faults.full_disk_us = rate(random, 700_000, 2 * timeout_us, 30 * timeout_us);
+    plan.faults.mean_full_disk_us = random.pick(&[timeout_us / 2, 4 * timeout_us, 20 * timeout_us]);
 }
 
 fn network_plan(random: &mut Random, heartbeat_interval_us: u64) -> NetworkPlan {
@@ -267,6 +281,9 @@ fn fault_plan(random: &mut Random, election_timeout_us: u64) -> FaultPlan {
         asks_any_member,
         disk_loss_us: rate(random, never_lost_ppm, 10 * timeout_us, 60 * timeout_us),
         rot_us: rate(random, never_lost_ppm, 4 * timeout_us, 60 * timeout_us),
+        // See `fill_disks`.
+        full_disk_us: None,
+        mean_full_disk_us: 0,
         stranger_us: None,
         at_leader_ppm: random.pick(&[0, 500_000, 900_000]),
         ambush_ppm: random.pick(&[0, 0, 0, 200_000, 600_000]),
@@ -330,6 +347,10 @@ fn replica_options(
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
         max_dead_checkpoint_bytes: random.pick(&[0, 2_000, 1 << 20]),
         max_checkpoint_delay: random.pick(&[1, 8, 100]),
+        // See `fill_disks`.
+        reserve_bytes: 16 << 20,
+        room_retry_us: SECOND_US,
+        acknowledged_us: SECOND_US,
         catch_up_entries: random.pick(&[0, 5, 100]),
         catch_up_bytes: random.pick(&[0, 2_000, 64 << 20]),
         max_held_log_bytes: random.pick(&[10_000, 1 << 30]),

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use tenure_raft::{AppendReply, Envelope, Message, NodeId, SnapshotReply};
-use tenure_replica::{Forward, ForwardLacked, ForwardQuestion, ForwardRefused, PeerMessage};
+use tenure_replica::{Acknowledged, Forward, ForwardLacked, ForwardQuestion, ForwardRefused, PeerMessage};
 
 /// How much of a run is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -109,6 +109,14 @@ impl fmt::Display for Shown<'_> {
             PeerMessage::MembersChanged(changed) => {
                 write!(f, "{} → {} MembersChanged {:?}", self.from, self.to, changed.answer)
             }
+            PeerMessage::Room { is_short } => {
+                let room = if *is_short { "is short of room" } else { "has room" };
+                write!(f, "{} → {} {room}", self.from, self.to)
+            }
+            PeerMessage::Acknowledged(Acknowledged { term, members }) => {
+                write!(f, "{}@{term} → {} Acknowledged", self.from, self.to)?;
+                members.iter().try_for_each(|(id, index)| write!(f, " {id} {index}"))
+            }
         }
     }
 }
@@ -146,6 +154,10 @@ pub(crate) fn facts_of(message: &PeerMessage) -> [u64; 4] {
         PeerMessage::ForwardLacked(lacked) => [25, lacked.term.0, lacked.boot, lacked.attempts.len() as u64],
         PeerMessage::ChangeMembers(asked) => [22, asked.boot, asked.number.0, asked.change.id().as_u64()],
         PeerMessage::MembersChanged(changed) => [23, changed.boot, changed.number.0, 0],
+        PeerMessage::Room { is_short } => [26, u64::from(*is_short), 0, 0],
+        PeerMessage::Acknowledged(said) => {
+            [27, said.term.0, said.members.len() as u64, said.members.iter().map(|(_, index)| index.0).sum()]
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The workers of a member, log and checkpoints: each does one job at a time, which takes its time.
 
 use bytes::Bytes;
-use tenure_replica::{ApplyJob, CheckpointDone, CheckpointJob, LogJob, RecoveryError};
+use tenure_replica::{ApplyJob, Begun, CheckpointDone, CheckpointJob, LogDone, LogJob, RecoveryError};
+use tenure_wal::WalError;
 
 use crate::coverage::Mark;
 use crate::event::{Event, Input};
@@ -29,11 +30,14 @@ impl World {
         let Some(process) = it.process.as_mut().filter(|process| process.log_running.is_none()) else {
             return Ok(());
         };
-        let Some(job) = process.log_jobs.pop_front() else { return Ok(()) };
+        let Some(job) = process.log.pick(&mut process.log_jobs) else { return Ok(()) };
+        let is_overtaking = process.log.is_waiting();
         self.judges.on_log_begin(it.id, &job)?;
         let takes_us = match &job {
             LogJob::Write { .. } | LogJob::Reset { .. } => sync_us(&self.plan.disks, &mut self.random),
-            LogJob::Read { .. } | LogJob::Compact { .. } => self.random.below(MAX_CPU_US),
+            LogJob::Read { .. } | LogJob::Compact { .. } | LogJob::GiveUpSpares => {
+                self.random.below(MAX_CPU_US)
+            }
         };
         let takes_us = takes_us.max(it.log_stalled_until_us.saturating_sub(self.now_us));
         if let LogJob::Read { .. } = job {
@@ -45,8 +49,24 @@ impl World {
             [54, member as u64, takes_us],
             format_args!("{} log begins {}, for {takes_us} us", it.id, ShownLogJob(&job)),
         );
-        match process.log.begin(job) {
-            Ok(begun) => {
+        let begun = process.log.begin(job);
+        if !is_overtaking && process.log.is_waiting() {
+            self.coverage.reach(Mark::LogWaited);
+        }
+        self.run_log_job(member, begun, takes_us)
+    }
+
+    /// A job of the log has begun, or waits for room.
+    fn run_log_job(
+        &mut self,
+        member: usize,
+        begun: Result<Option<Begun>, WalError>,
+        takes_us: u64,
+    ) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        match begun {
+            Ok(Some(begun)) => {
                 process.log_running = Some(begun);
                 let start = it.start;
                 if let Some(Doom::BeforeSync(crash)) = it.doom {
@@ -57,6 +77,55 @@ impl World {
                 self.add_in(takes_us, Event::To { member, start, input: Input::LogDone });
                 Ok(())
             }
+            Ok(None) => self.look_at_log_room(member),
+            Err(error) => self.on_disk_failed(member, &RecoveryError::Log(error)),
+        }
+    }
+
+    /// The replica is told whether the log has room, and while it has none it is tried again now and then.
+    fn look_at_log_room(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        let is_lacking = process.log.lacks_room();
+        let room = &mut process.log_room;
+        let sets_retry = is_lacking && !room.is_retry_set;
+        room.is_retry_set |= sets_retry;
+        let is_news = std::mem::replace(&mut room.told, is_lacking) != is_lacking;
+        if sets_retry {
+            let retry = Event::To { member, start: it.start, input: Input::LogRetry };
+            let retry_us = self.plan.replica.room_retry_us;
+            self.add_in(retry_us, retry);
+        }
+        if is_news {
+            let it = &mut self.members[member];
+            let now = it.clock.shows(self.now_us);
+            let Some(process) = &mut it.process else { return Ok(()) };
+            process.replica.on_log_done(now, LogDone::Room { is_lacking });
+            return self.wake(member);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_log_retry(&mut self, member: usize) -> Verdict {
+        let it = &mut self.members[member];
+        let Some(process) = &mut it.process else { return Ok(()) };
+        process.log_room.is_retry_set = false;
+        process.log.try_again();
+        if process.log_running.is_some() {
+            return self.look_at_log_room(member);
+        }
+        if process.log.is_waiting() {
+            let begun = process.log.retry();
+            let takes_us = sync_us(&self.plan.disks, &mut self.random);
+            return self.run_log_job(member, begun, takes_us);
+        }
+        self.prepare_log(member)
+    }
+
+    fn prepare_log(&mut self, member: usize) -> Verdict {
+        let Some(process) = &mut self.members[member].process else { return Ok(()) };
+        match process.log.prepare(PREPARE_BYTES) {
+            Ok(_) => self.look_at_log_room(member),
             Err(error) => self.on_disk_failed(member, &RecoveryError::Log(error)),
         }
     }
@@ -79,9 +148,13 @@ impl World {
             }
             Err(error) => return self.on_disk_failed(member, &RecoveryError::Log(error)),
         }
-        let is_idle = process.log_jobs.is_empty();
-        if is_idle && let Err(error) = process.log.prepare(PREPARE_BYTES) {
-            return self.on_disk_failed(member, &RecoveryError::Log(error));
+        if process.log.is_waiting() {
+            // What has overtaken it may have given the room.
+            let begun = process.log.retry();
+            let takes_us = sync_us(&self.plan.disks, &mut self.random);
+            self.run_log_job(member, begun, takes_us)?;
+        } else if process.log_jobs.is_empty() {
+            self.prepare_log(member)?;
         }
         self.wake(member)
     }
@@ -155,7 +228,7 @@ impl World {
         let lurks = match job {
             CheckpointJob::Install { .. } => true,
             CheckpointJob::Store { .. } => self.nemesis.random.chance(CERTAIN_PPM / 16),
-            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } => false,
+            CheckpointJob::Take { .. } | CheckpointJob::Load { .. } | CheckpointJob::Reserve { .. } => false,
         };
         if lurks {
             // Whom the snapshot is from, or for.
@@ -167,7 +240,9 @@ impl World {
                 3 * sync_us(&self.plan.disks, &mut self.random)
             }
             CheckpointJob::Store { .. } if lurks => sync_us(&self.plan.disks, &mut self.random),
-            CheckpointJob::Load { .. } | CheckpointJob::Store { .. } => self.random.below(MAX_CPU_US),
+            CheckpointJob::Load { .. } | CheckpointJob::Store { .. } | CheckpointJob::Reserve { .. } => {
+                self.random.below(MAX_CPU_US)
+            }
         }
     }
 
@@ -197,7 +272,16 @@ impl World {
                 self.pieces_kept += 1;
                 Ok(())
             }
-            None | Some(CheckpointDone::Loaded { .. } | CheckpointDone::Unavailable { .. }) => Ok(()),
+            Some(CheckpointDone::NotTaken { .. } | CheckpointDone::NotKept { .. }) => {
+                self.coverage.reach(Mark::NoCheckpoint);
+                Ok(())
+            }
+            None
+            | Some(
+                CheckpointDone::Loaded { .. }
+                | CheckpointDone::Unavailable { .. }
+                | CheckpointDone::Reserved { .. },
+            ) => Ok(()),
         }
     }
 }
@@ -236,6 +320,7 @@ impl std::fmt::Display for ShownLogJob<'_> {
             LogJob::Read { to, first, last, .. } => write!(f, "read {first}..={last} for {to}"),
             LogJob::Compact { through } => write!(f, "compact through {through}"),
             LogJob::Reset { start } => write!(f, "reset to {start}"),
+            LogJob::GiveUpSpares => write!(f, "give up spares"),
         }
     }
 }
@@ -253,6 +338,7 @@ impl std::fmt::Display for ShownCheckpointJob<'_> {
                 write!(f, "store {}{chunk}", snapshot.last_included)
             }
             CheckpointJob::Install { snapshot, .. } => write!(f, "install {}", snapshot.last_included),
+            CheckpointJob::Reserve { bytes } => write!(f, "reserve {bytes}"),
         }
     }
 }

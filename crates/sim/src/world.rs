@@ -154,6 +154,7 @@ impl World {
             Event::Crash { member, crash, .. } => self.crash(member, crash),
             Event::Boot { member, .. } => return self.boot(member),
             Event::Resume { member, .. } => self.resume(member),
+            Event::Emptied { member, fillings } => self.empty(member, fillings),
             Event::Mend(cut) => self.mend(&cut),
             Event::Flap { cut, every_us, left } => self.flap(cut, every_us, left),
         }
@@ -174,6 +175,7 @@ impl World {
             | Event::Crash { .. }
             | Event::Boot { .. }
             | Event::Resume { .. }
+            | Event::Emptied { .. }
             | Event::Mend(_)
             | Event::Flap { .. } => return None,
         };
@@ -198,6 +200,7 @@ impl World {
             | Event::Timeout { .. }
             | Event::Act { .. }
             | Event::Fault(_)
+            | Event::Emptied { .. }
             | Event::Mend(_)
             | Event::Flap { .. } => false,
         }
@@ -314,6 +317,14 @@ impl World {
             }
             FaultKind::DiskLoss => self.lose_disk(leader),
             FaultKind::Rot => return self.rot(leader),
+            FaultKind::FullDisk => {
+                let (lasts_us, are_all) = self.nemesis.full_disk();
+                let victim = self.nemesis.victim(leader);
+                let members = if are_all { (0..self.members.len()).collect() } else { vec![victim] };
+                for member in members {
+                    self.fill(member, lasts_us);
+                }
+            }
             FaultKind::Stranger => return self.speak_as_stranger(leader),
             FaultKind::ClockChange => {
                 let member = self.nemesis.victim(leader);
@@ -448,6 +459,35 @@ impl World {
             facts,
             format_args!("{id} disk stalls: {disk:?} for {lasts_us} us"),
         );
+    }
+
+    /// Others take all the room that there is on a member's disk.
+    fn fill(&mut self, member: usize, lasts_us: u64) {
+        let it = &mut self.members[member];
+        if it.process.is_none() && it.start == 0 || it.is_lost {
+            return;
+        }
+        it.disks.fill();
+        it.fillings += 1;
+        let (id, fillings) = (it.id, it.fillings);
+        let facts = [46, member as u64, lasts_us];
+        self.coverage.reach(Mark::DiskFull);
+        self.trace.line(
+            self.now_us,
+            Detail::Short,
+            facts,
+            format_args!("{id} disk is full for {lasts_us} us"),
+        );
+        self.add_in(lasts_us, Event::Emptied { member, fillings });
+    }
+
+    fn empty(&mut self, member: usize, fillings: u64) {
+        let it = &mut self.members[member];
+        if it.fillings == fillings {
+            it.disks.empty();
+            let (id, facts) = (it.id, [47, member as u64]);
+            self.trace.line(self.now_us, Detail::Short, facts, format_args!("{id} disk has room"));
+        }
     }
 
     fn inject_disk_error(&mut self, leader: Option<usize>) {

@@ -243,6 +243,11 @@ impl Store {
         self.state.size_bytes()
     }
 
+    /// About how many bytes a checkpoint of one part takes; rather more than less.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.snapshot().checkpoint_bytes()
+    }
+
     /// About what the present pairs alone take: what would be left if all history were compacted.
     pub fn live_bytes(&self) -> u64 {
         self.state.live_bytes()

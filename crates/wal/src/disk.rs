@@ -8,6 +8,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// One flat directory.
 pub trait Disk {
     /// An open file of this disk.
@@ -25,7 +27,7 @@ pub trait Disk {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all creations, renames and removals so far survive a loss of power.
     fn sync_directory(&self) -> io::Result<()>;
-    /// How a person would name this file, for error messages.
+    /// How a person would name this file, for error messages; the directory, if the name is empty.
     fn path_of(&self, name: &str) -> PathBuf {
         PathBuf::from(name)
     }
@@ -42,8 +44,25 @@ pub trait DiskFile {
     /// Makes the file at least `len_bytes` long. The new part reads as zeros and has its place on the
     /// disk, so that overwriting it later can neither run out of space nor needs a change of metadata.
     fn allocate(&mut self, len_bytes: u64) -> io::Result<()>;
+    /// Has the disk keep room for the file up to `len_bytes`, all of it or none; content and length stay as they are.
+    /// Answers whether there is such a promise: some file systems know none.
+    fn reserve(&mut self, len_bytes: u64) -> io::Result<bool>;
     /// Makes the content, and the length, survive a loss of power (`fdatasync`).
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Whether an operation failed for want of something that may be there again later: room on the disk, or a file that
+/// the process, or the machine, may have open. It had no effect that a second attempt would not undo.
+pub fn lacks_room(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    let has_too_many_open =
+        errno == Some(Errno::MFILE.raw_os_error()) || errno == Some(Errno::NFILE.raw_os_error());
+    has_too_many_open || is_full(error)
+}
+
+/// Whether an operation failed because the disk is full, or a quota spent.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Reads exactly `buffer.len()` bytes, or fails with `UnexpectedEof`.

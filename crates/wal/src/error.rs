@@ -46,11 +46,11 @@ pub enum WalError {
         /// What the system answered.
         r#source: io::Error,
     },
-    /// There is no room for the next segment. Nothing was written and nothing is lost: the same call
+    /// There is no room for the next segment, or too many files are open. Nothing was written and nothing is lost: the same call
     /// may be made again when there is room.
     #[error(
-        "no room on the disk for the next log segment {} of {needed_bytes} bytes ({source}): free some space, \
-         or compact the log", path.display()
+        "no room for the next log segment {} of {needed_bytes} bytes ({source}): free some space on its volume",
+        path.display()
     )]
     NoSpace {
         /// The file that could not be allocated.

@@ -41,7 +41,7 @@ mod segments;
 mod types;
 mod wal;
 
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, is_full, lacks_room};
 pub use error::WalError;
 pub use format::{FORMAT_VERSION, MAX_BATCH_BYTES};
 pub use memory_disk::{Crash, Fault, FaultKind, MemoryDisk, MemoryFile, Operation, SECTOR_BYTES};

@@ -67,6 +67,8 @@ pub enum FaultKind {
     InputOutput,
     /// ENOSPC, without any effect.
     NoSpace,
+    /// EMFILE, without any effect.
+    TooManyFiles,
 }
 
 /// One failure to come.
@@ -100,6 +102,7 @@ struct State {
     faults: Vec<Fault>,
     capacity_bytes: Option<u64>,
     counts: BTreeMap<Operation, u64>,
+    read_bytes: u64,
     changes_until_power_fails: Option<u64>,
     power_failed: bool,
 }
@@ -172,14 +175,29 @@ impl MemoryDisk {
         self.state.borrow().power_failed
     }
 
-    /// Limits the sum of all files' lengths.
+    /// Limits the sum of what all files take.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         self.state.borrow_mut().capacity_bytes = capacity_bytes;
+    }
+
+    /// The limit that was set.
+    pub fn capacity_bytes(&self) -> Option<u64> {
+        self.state.borrow().capacity_bytes
+    }
+
+    /// How much all files take.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.borrow().used_bytes() as u64
     }
 
     /// How often an operation was called, failures included.
     pub fn count(&self, operation: Operation) -> u64 {
         self.state.borrow().counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many bytes were read.
+    pub fn read_bytes(&self) -> u64 {
+        self.state.borrow().read_bytes
     }
 
     /// How many changes (anything but a read) there were, failures included.
@@ -334,13 +352,16 @@ impl State {
     }
 
     fn ensure_room(&self, more_bytes: usize) -> Result<(), Failure> {
-        let used: usize = self.names.values().map(|inode| self.inodes[inode].content.len()).sum();
         match self.capacity_bytes {
-            Some(capacity) if (used + more_bytes) as u64 > capacity => {
+            Some(capacity) if (self.used_bytes() + more_bytes) as u64 > capacity => {
                 Err(Failure::Fault(FaultKind::NoSpace))
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[inode].used_bytes()).sum()
     }
 }
 
@@ -460,6 +481,7 @@ impl From<Failure> for io::Error {
         match failure {
             Failure::Fault(FaultKind::InputOutput) => Errno::IO.into(),
             Failure::Fault(FaultKind::NoSpace) => Errno::NOSPC.into(),
+            Failure::Fault(FaultKind::TooManyFiles) => Errno::MFILE.into(),
             Failure::PowerIsOff => Self::other("the power is off"),
         }
     }

@@ -11,10 +11,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
+#[cfg(target_os = "linux")]
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::disk::{Disk, DiskFile};
@@ -22,6 +24,8 @@ use crate::error::WalError;
 
 /// The file whose lock says that a process is using the directory.
 const LOCK_FILE: &str = "lock";
+/// The unit in which the system says what a file takes.
+const STAT_BLOCK_BYTES: u64 = 512;
 /// How much is zeroed with one write.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
 
@@ -43,7 +47,7 @@ impl RealDisk {
             let path = path.clone();
             move |source| WalError::Io { op, path, source }
         };
-        create_directory(&path).map_err(io("create"))?;
+        create_directory(&path)?;
         let directory = File::open(&path).map_err(io("open"))?;
         let lock = OpenOptions::new()
             .create(true)
@@ -60,11 +64,33 @@ impl RealDisk {
     }
 }
 
+impl RealDisk {
+    /// [`open`](Self::open), for files that are written again and again in the place that they have.
+    ///
+    /// A file system that never overwrites (btrfs) would take new room for each of those writes, so that what was
+    /// allocated would promise nothing. It is asked to overwrite in this directory; the log's records have checksums of
+    /// their own. Others do not know the wish, and have always done so.
+    pub fn open_for_log(path: impl Into<PathBuf>) -> Result<Self, WalError> {
+        let disk = Self::open(path)?;
+        #[cfg(target_os = "linux")]
+        if let Ok(flags) = ioctl_getflags(&disk.directory)
+            && !flags.contains(IFlags::NOCOW)
+        {
+            let _ = ioctl_setflags(&disk.directory, flags | IFlags::NOCOW);
+        }
+        Ok(disk)
+    }
+}
+
 /// Creates a directory and what is missing above it, each of them durable in its parent.
-fn create_directory(path: &Path) -> io::Result<()> {
+fn create_directory(path: &Path) -> Result<(), WalError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
+    };
+    let io = |op, path: &Path| {
+        let path = path.to_owned();
+        move |source| WalError::Io { op, path, source }
     };
     let sync_parent = || File::open(parent)?.sync_all();
     if path.is_dir() {
@@ -72,15 +98,15 @@ fn create_directory(path: &Path) -> io::Result<()> {
         return match sync_parent() {
             // A parent that is not ours to read is not where we have put it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
+            synced => synced.map_err(io("sync the directory", parent)),
         };
     }
     create_directory(parent)?;
     match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io("create", path)(error)),
         Ok(()) | Err(_) => {}
     }
-    sync_parent()
+    sync_parent().map_err(io("sync the directory", parent))
 }
 
 impl Disk for RealDisk {
@@ -130,7 +156,7 @@ impl Disk for RealDisk {
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 }
 
@@ -180,6 +206,23 @@ impl DiskFile for RealFile {
             filled_bytes += count;
         }
         Ok(())
+    }
+
+    fn reserve(&mut self, len_bytes: u64) -> io::Result<bool> {
+        // Some would take all that there is before they say that it is too little; others must not meet that.
+        let volume = fstatvfs(&self.file)?;
+        let held_bytes = self.file.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES);
+        let free_bytes = volume.f_bavail.saturating_mul(volume.f_frsize);
+        if volume.f_blocks > 0 && free_bytes < len_bytes.saturating_sub(held_bytes) {
+            return Err(Errno::NOSPC.into());
+        }
+        let reserve = || fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len_bytes);
+        // A signal to the process is no fault of the disk.
+        match retry_on_intr(reserve) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_full, lacks_room, read_exact_at};
 use crate::error::WalError;
 use crate::format::{BadHeader, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::Options;
@@ -36,6 +36,8 @@ pub(crate) struct Segments<D: Disk> {
     /// Nothing more can be done now for the next segment: a spare is ready, or there was no room for one. Asked
     /// whenever the disk is idle, so not of the disk.
     is_prepared: bool,
+    /// The last attempt to have a spare found no room for it.
+    lacks_room: bool,
 }
 
 impl<D: Disk> Segments<D> {
@@ -49,6 +51,7 @@ impl<D: Disk> Segments<D> {
             segment_bytes,
             max_spares: options.max_spares,
             is_prepared: false,
+            lacks_room: false,
         };
         for name in segments.disk.list().map_err(|source| segments.io("list", "", source))? {
             if let Some(sequence) = parse_name(&name, SEGMENT_PREFIX) {
@@ -67,6 +70,17 @@ impl<D: Disk> Segments<D> {
         let names =
             disk.list().map_err(|source| WalError::Io { op: "list", path: disk.path_of("."), source })?;
         Ok(names.iter().any(|name| parse_name(name, SEGMENT_PREFIX).is_some()))
+    }
+
+    /// Removes all spares from this disk. Answers whether there were any.
+    pub(crate) fn remove_spares(disk: &D) -> Result<bool, WalError> {
+        let io = |op, name: &str, source| WalError::Io { op, path: disk.path_of(name), source };
+        let mut names = disk.list().map_err(|source| io("list", "", source))?;
+        names.retain(|name| parse_name(name, SPARE_PREFIX).is_some());
+        for name in &names {
+            disk.remove(name).map_err(|source| io("remove", name, source))?;
+        }
+        Ok(!names.is_empty())
     }
 
     fn open_segment(&self, name: &str) -> io::Result<Segment<D::File>> {
@@ -134,10 +148,11 @@ impl<D: Disk> Segments<D> {
     /// and returns the header's checksum. When this returns, the segment and its name are durable.
     pub(crate) fn begin(&mut self, header: SegmentHeader, needed_bytes: u64) -> Result<u32, WalError> {
         let needed_bytes = (SEGMENT_HEADER_BYTES as u64 + needed_bytes).next_multiple_of(BLOCK_BYTES);
-        let number = self.ensure_spare(needed_bytes.max(self.segment_bytes), u64::MAX)?;
+        let (number, file) = self.ensure_spare(needed_bytes.max(self.segment_bytes), u64::MAX)?;
         self.is_prepared = false;
         let (spare, name) = (spare_name(number), segment_name(header.sequence));
-        let mut segment = self.open_segment(&spare).map_err(|source| self.io("open", &spare, source))?;
+        let len_bytes = file.len_bytes().map_err(|source| self.io("open", &spare, source))?;
+        let mut segment = Segment { file, len_bytes };
         let (block, checksum) = SegmentHeader { len_bytes: segment.len_bytes, ..header }.encode();
         segment.file.write_at(0, &block).map_err(|source| self.io("write", &spare, source))?;
         segment.file.sync().map_err(|source| self.io("sync", &spare, source))?;
@@ -153,8 +168,8 @@ impl<D: Disk> Segments<D> {
         if self.is_prepared {
             return Ok(true);
         }
-        let number = match self.ensure_spare(self.segment_bytes, max_bytes) {
-            Ok(number) => number,
+        let (number, file) = match self.ensure_spare(self.segment_bytes, max_bytes) {
+            Ok(spare) => spare,
             // There may be room again before it is needed, and in the segment in use there still is. To try
             // before anything has changed would fill the disk up again and again.
             Err(WalError::NoSpace { .. }) => {
@@ -163,29 +178,65 @@ impl<D: Disk> Segments<D> {
             }
             Err(error) => return Err(error),
         };
-        let name = spare_name(number);
-        let spare = self.open_segment(&name).map_err(|source| self.io("open", &name, source))?;
-        self.is_prepared = spare.len_bytes >= self.segment_bytes;
+        let len_bytes = file.len_bytes().map_err(|source| self.io("open", &spare_name(number), source))?;
+        self.is_prepared = len_bytes >= self.segment_bytes;
         Ok(self.is_prepared)
     }
 
+    /// Whether there was no room for the next segment when it was last tried.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    /// What was tried in vain may be tried again: something may have changed.
+    pub(crate) fn try_again(&mut self) {
+        if self.lacks_room {
+            self.is_prepared = false;
+        }
+    }
+
+    /// Gives back the room of all spares but the one for the next segment.
+    pub(crate) fn give_up_spares(&mut self) -> Result<(), WalError> {
+        let mut kept = None;
+        for &number in &self.spares {
+            let name = spare_name(number);
+            let spare = self.open_segment(&name).map_err(|source| self.io("open", &name, source))?;
+            // One that was in use is ready; another may still be in preparation.
+            if kept.is_none_or(|(_, len_bytes)| spare.len_bytes > len_bytes) {
+                kept = Some((number, spare.len_bytes));
+            }
+        }
+        for number in std::mem::take(&mut self.spares) {
+            if kept.is_some_and(|(kept, _)| kept == number) {
+                self.spares.insert(number);
+                continue;
+            }
+            let name = spare_name(number);
+            self.disk.remove(&name).map_err(|source| self.io("remove", &name, source))?;
+        }
+        Ok(())
+    }
+
     /// A spare of at least `len_bytes`, for which it may be lengthened by `max_growth_bytes`.
-    fn ensure_spare(&mut self, len_bytes: u64, max_growth_bytes: u64) -> Result<u64, WalError> {
+    fn ensure_spare(&mut self, len_bytes: u64, max_growth_bytes: u64) -> Result<(u64, D::File), WalError> {
         let number = self.spares.first().copied().unwrap_or(1);
         let name = spare_name(number);
-        match self.lengthen_spare(number, &name, len_bytes, max_growth_bytes) {
-            Ok(()) => Ok(number),
-            Err(source) if is_out_of_space(&source) => {
-                // Give back what was taken. If that fails as well, the file stays behind as a short
-                // spare, which is lengthened when its turn comes.
-                if self.disk.remove(&name).is_ok() {
-                    self.spares.remove(&number);
-                }
-                self.is_prepared = false;
-                Err(WalError::NoSpace { path: self.disk.path_of(&name), needed_bytes: len_bytes, source })
+        let source = match self.lengthen_spare(number, &name, len_bytes, max_growth_bytes) {
+            Ok(file) => {
+                self.lacks_room = false;
+                return Ok((number, file));
             }
-            Err(source) => Err(self.io("allocate", &name, source)),
+            Err((_, source)) if lacks_room(&source) => source,
+            Err((op, source)) => return Err(self.io(op, &name, source)),
+        };
+        // Give back what was taken. If that fails as well, the file stays behind as a short spare, which is
+        // lengthened when its turn comes. One that can only not be opened now is as good as it was.
+        if is_full(&source) && self.disk.remove(&name).is_ok() {
+            self.spares.remove(&number);
         }
+        self.is_prepared = false;
+        self.lacks_room = true;
+        Err(WalError::NoSpace { path: self.disk.path_of(&name), needed_bytes: len_bytes, source })
     }
 
     fn lengthen_spare(
@@ -194,28 +245,33 @@ impl<D: Disk> Segments<D> {
         name: &str,
         len_bytes: u64,
         max_growth_bytes: u64,
-    ) -> io::Result<()> {
+    ) -> Result<D::File, (&'static str, io::Error)> {
+        let failed = |op| move |source| (op, source);
         let mut file = if self.spares.contains(&number) {
-            self.disk.open(name)?
+            self.disk.open(name).map_err(failed("open"))?
         } else {
-            let file = self.disk.create(name)?;
+            let file = self.disk.create(name).map_err(failed("create"))?;
             self.spares.insert(number);
             file
         };
-        let old_bytes = file.len_bytes()?;
+        let old_bytes = file.len_bytes().map_err(failed("open"))?;
         if old_bytes < len_bytes {
-            file.allocate(len_bytes.min(old_bytes.saturating_add(max_growth_bytes)))?;
+            // All of it before the first of it is filled: who is told that there is too little has taken nothing from
+            // others meanwhile (a checkpoint, say, that is being written).
+            file.reserve(len_bytes).map_err(failed("reserve room for"))?;
+            let filled_bytes = len_bytes.min(old_bytes.saturating_add(max_growth_bytes));
+            file.allocate(filled_bytes).map_err(failed("allocate"))?;
             // Not for safety, which `begin` sees to, but so that its sync has little left to write.
-            file.sync()?;
+            file.sync().map_err(failed("sync"))?;
         }
-        Ok(())
+        Ok(file)
     }
 
     /// Takes the oldest segment out of use.
     pub(crate) fn retire_oldest(&mut self) -> Result<(), WalError> {
         let (sequence, segment) = self.live.pop_first().expect("only a live segment is retired");
         assert!(!self.live.is_empty(), "the newest segment stays");
-        self.is_prepared = false;
+        (self.is_prepared, self.lacks_room) = (false, false);
         let name = segment_name(sequence);
         if segment.len_bytes == self.segment_bytes && self.spares.len() < self.max_spares {
             let number = self.spares.last().map_or(1, |newest| newest + 1);
@@ -249,10 +305,6 @@ impl<D: Disk> Segments<D> {
     fn io(&self, op: &'static str, name: &str, source: io::Error) -> WalError {
         WalError::Io { op, path: self.disk.path_of(name), source }
     }
-}
-
-fn is_out_of_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn segment_name(sequence: u64) -> String {

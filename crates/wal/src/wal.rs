@@ -60,6 +60,12 @@ impl<D: Disk> Wal<D> {
         Segments::any(disk)
     }
 
+    /// Gives back the room of all spares of a log that is not open, that of the next segment too. Answers whether there
+    /// were any.
+    pub fn remove_spares(disk: &D) -> Result<bool, WalError> {
+        Segments::remove_spares(disk)
+    }
+
     /// Opens the log on this disk, or creates one if there is none. All that is returned is durable.
     pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), WalError> {
         Self::open_behind(disk, options, 0)
@@ -269,13 +275,33 @@ impl<D: Disk> Wal<D> {
         self.guarded(|wal| wal.segments.prepare(max_bytes))
     }
 
+    /// Whether there was no room for the next segment when it was last tried: when this one is full, appends will be
+    /// refused with [`WalError::NoSpace`].
+    pub fn lacks_room(&self) -> bool {
+        self.segments.lacks_room()
+    }
+
+    /// Has [`prepare`](Self::prepare) try again what it found no room for: something may have changed.
+    pub fn try_again(&mut self) {
+        self.segments.try_again();
+    }
+
+    /// Gives back room that the log does not need for its next segment.
+    pub fn give_up_spares(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| wal.segments.give_up_spares())
+    }
+
     /// Ends in good order: syncs, and adds an empty record that vouches for all others, so that any
     /// damage that comes to them before the log is opened again will be noticed.
     pub fn close(mut self) -> Result<(), WalError> {
         self.sync()?;
         let (last, hard_state) = (self.index.last(), self.hard_state);
-        self.write_record(BatchKind::Append, last, hard_state, &[])?;
-        self.sync()
+        match self.guarded(|wal| wal.write_record(BatchKind::Append, last, hard_state, &[])) {
+            Ok(()) => self.sync(),
+            // All is durable; the record would only vouch for it.
+            Err(WalError::NoSpace { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The last entry, or the start if there is none.
@@ -350,8 +376,13 @@ impl<D: Disk> Wal<D> {
         }
         check_entry_terms(hard_state, position, entries)
             .unwrap_or_else(|rule| panic!("broken rule of terms: {rule}"));
-        // Room is left for the record that says that the segment is full.
-        let length = batch_length(entries) + BATCH_HEADER_BYTES as u64;
+        // Room is left for the record that says that the segment is full; and for one that says what is no longer
+        // needed, so that a log that has no room for another segment can still give room.
+        let reserved_headers = match kind {
+            BatchKind::Compact | BatchKind::Reset => 1,
+            BatchKind::Open | BatchKind::Append | BatchKind::Full => 2,
+        };
+        let length = batch_length(entries) + reserved_headers * BATCH_HEADER_BYTES as u64;
         if self.tail.offset + length > self.segments.segment(self.tail.segment).len_bytes {
             self.begin_segment(length)?;
         }

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Contents, Model, Op, Pair, SMALL, after_power_loss, hard_state, record, records};
 use tenure_wal::{
-    Crash, Disk, Fault, FaultKind, MAX_BATCH_BYTES, MemoryDisk, Operation, Position, Wal, WalError,
+    Crash, Disk, DiskFile, Fault, FaultKind, MAX_BATCH_BYTES, MemoryDisk, Operation, Options, Position, Wal,
+    WalError,
 };
 
 fn append(data_bytes: usize) -> Op {
@@ -147,7 +148,7 @@ fn a_full_disk_is_a_clear_error_and_nothing_is_lost() {
     for _ in 0..2 {
         let error = pair.wal.append(None, &entries).expect_err("there is no room for a second");
         assert!(matches!(error, WalError::NoSpace { needed_bytes: 8192, .. }), "{error}");
-        assert!(error.to_string().contains("free some space, or compact the log"), "{error}");
+        assert!(error.to_string().contains("free some space on its volume"), "{error}");
         pair.check();
     }
     // There is still room for something small, and the log goes on when there is room for a segment.
@@ -156,6 +157,96 @@ fn a_full_disk_is_a_clear_error_and_nothing_is_lost() {
     pair.apply(&append(3000)).expect("there is room again");
     pair.apply(&Op::Sync).expect("nothing fails");
     assert_eq!(after_power_loss(&disk, SMALL, 0).expect("sound"), *pair.model.now());
+}
+
+#[test]
+fn a_log_without_room_for_another_segment_can_say_what_it_no_longer_needs() {
+    // However full the segment is: a compaction still fits in, and gives the room.
+    for data_bytes in (1000..1400).step_by(8) {
+        let disk = MemoryDisk::new();
+        let mut pair = pair(&disk);
+        pair.apply(&append(3000)).expect("it fits");
+        pair.apply(&append(2000)).expect("there is room for a second segment");
+        disk.set_capacity_bytes(Some(2 * SMALL.segment_bytes));
+        assert!(pair.wal.prepare(u64::MAX).expect("it is not needed yet"));
+        assert!(pair.wal.lacks_room());
+        while pair.wal.append(None, &records(pair.wal.last().index + 1, 1, 1, data_bytes)).is_ok() {}
+        pair.wal.compact(pair.wal.last()).expect("there is room for this");
+        assert!(!pair.wal.lacks_room(), "a segment became a spare");
+        pair.wal.append(None, &records(pair.wal.last().index + 1, 1, 1, 3000)).expect("there is room again");
+        pair.wal.close().expect("nothing fails");
+    }
+}
+
+#[test]
+fn room_for_the_next_segment_is_had_whole_or_not_at_all() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    disk.set_capacity_bytes(Some(2 * SMALL.segment_bytes));
+    assert!(!pair.wal.prepare(1000).expect("there is room"), "the rest is still to be filled");
+    disk.place("of-somebody-else", b"");
+    let mut file = disk.open("of-somebody-else").expect("it was placed");
+    assert!(file.write_at(0, &[7]).is_err(), "though little of it is filled, the room is taken");
+    while !pair.wal.prepare(1000).expect("it has the room") {}
+    assert!(!pair.wal.lacks_room());
+}
+
+#[test]
+fn that_too_many_files_are_open_is_no_reason_to_stop_or_to_give_a_spare_back() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    let fault = |operation| Fault { operation, after: 0, kind: FaultKind::TooManyFiles };
+    disk.inject(fault(Operation::Create));
+    assert!(pair.wal.prepare(u64::MAX).expect("it is not needed yet"));
+    assert!(pair.wal.lacks_room());
+    pair.wal.try_again();
+    assert!(pair.wal.prepare(u64::MAX).expect("there is nothing in the way"));
+    pair.apply(&append(3000)).expect("it fits");
+    disk.inject(fault(Operation::Read));
+    let error = pair.wal.append(None, &records(2, 1, 1, 3000)).expect_err("the spare cannot be opened");
+    assert!(matches!(error, WalError::NoSpace { .. }), "{error}");
+    assert_eq!(disk.list().expect("nothing fails").len(), 2, "the spare is still there");
+    pair.apply(&append(3000)).expect("now it can");
+}
+
+#[test]
+fn a_log_on_a_full_disk_is_closed_in_good_order() {
+    let disk = MemoryDisk::new();
+    let mut pair = pair(&disk);
+    disk.set_capacity_bytes(Some(SMALL.segment_bytes));
+    while pair.wal.append(None, &records(pair.wal.last().index + 1, 1, 0, 8)).is_ok() {}
+    let last = pair.wal.last();
+    pair.wal.close().expect("all is durable, and nothing more is needed");
+    disk.set_capacity_bytes(None);
+    let (wal, _) = Wal::open(disk, SMALL).expect("sound");
+    assert_eq!(wal.last(), last);
+}
+
+#[test]
+fn spares_are_given_up_but_the_next_segment_is_not() {
+    let disk = MemoryDisk::new();
+    let options = Options { max_spares: 2, ..SMALL };
+    let opened = Pair::open(disk.clone(), options, Model::default());
+    let mut pair = opened.unwrap_or_else(|(_, error)| panic!("{error}"));
+    for _ in 0..4 {
+        pair.apply(&append(3000)).expect("nothing fails");
+    }
+    pair.apply(&Op::Sync).expect("nothing fails");
+    pair.apply(&Op::Compact { sixteenths: 16 }).expect("nothing fails");
+    assert_eq!(disk.list().expect("nothing fails").len(), 3);
+    pair.wal.give_up_spares().expect("nothing fails");
+    assert_eq!(disk.list().expect("nothing fails").len(), 2);
+    let (creations, allocations) = (disk.count(Operation::Create), disk.count(Operation::Allocate));
+    pair.apply(&append(3000)).expect("nothing fails");
+    assert_eq!((disk.count(Operation::Create), disk.count(Operation::Allocate)), (creations, allocations));
+    // One in preparation, and one that was in use: the latter is ready.
+    pair.wal.prepare(1000).expect("nothing fails");
+    pair.apply(&Op::Sync).expect("nothing fails");
+    pair.apply(&Op::Compact { sixteenths: 16 }).expect("nothing fails");
+    pair.apply(&append(1)).expect("nothing fails");
+    pair.wal.give_up_spares().expect("nothing fails");
+    let lengths: Vec<usize> = disk.names().iter().map(|name| disk.content(name).unwrap().len()).collect();
+    assert_eq!(lengths, [SMALL.segment_bytes as usize; 2]);
 }
 
 #[test]

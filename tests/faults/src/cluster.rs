@@ -60,7 +60,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Members on these disks, which do not run yet.
-    pub(crate) async fn new(settings: Settings, disks: Vec<Disk>) -> io::Result<Cluster> {
+    pub(crate) fn new(settings: Settings, disks: Vec<Disk>) -> io::Result<Cluster> {
         let first = free_ports(PORTS_OF_MEMBER * disks.len() as u16)?;
         let member = |(port, (number, disk)): (u16, (u16, Disk))| Member {
             name: format!("n{number}"),
@@ -76,7 +76,7 @@ impl Cluster {
         let members: Vec<Member> = ports.zip((1..).zip(disks)).map(member).collect();
         let proxied = members.iter().filter(|_| settings.has_proxies);
         let ports: Vec<_> = proxied.map(|member| (member.proxy_port, member.peer_port)).collect();
-        Ok(Cluster { network: Network::start(&ports).await?, members, settings })
+        Ok(Cluster { network: Network::start(&ports)?, members, settings })
     }
 
     /// Starts one that does not run.

@@ -236,7 +236,7 @@ async fn start(arguments: &Arguments, folder: &Path) -> Result<Cluster, String> 
         has_proxies: false,
         flags,
     };
-    let mut cluster = Cluster::new(settings, disks).await.map_err(|error| error.to_string())?;
+    let mut cluster = Cluster::new(settings, disks).map_err(|error| error.to_string())?;
     for at in 0..MEMBERS {
         cluster.start(at).map_err(|error| error.to_string())?;
     }
@@ -254,7 +254,7 @@ async fn install(cluster: &mut Cluster, clients: &Clients) -> Result<Outcome, St
     let away_port = cluster.members[away].client_port;
     let outcome = clients.move_the_log_on(away, 20_000).await;
     cluster.start(away).map_err(|error| error.to_string())?;
-    cluster.serves(away, Duration::from_secs(120)).await?;
+    cluster.serves(away, Duration::from_mins(2)).await?;
     let log = cluster.members[away].log();
     println!("  (n{} on port {away_port}: {} lines of log)", away + 1, log.lines().count());
     Ok(outcome)

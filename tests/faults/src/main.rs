@@ -1,8 +1,9 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
-//! `faults heavy` is another program: it asks for much instead (`tests/faults/heavy`). `faults behind` is a third: it
-//! measures how long a follower takes that is far behind (`tests/faults/behind`).
+//! Three other programs share what stands around the members: `faults heavy` asks for much (`tests/faults/heavy`),
+//! `faults links` narrows what is between them (`tests/faults/links`), and `faults behind` measures how long a follower
+//! takes that is far behind (`tests/faults/behind`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -18,6 +19,7 @@ mod garbage;
 mod heavy;
 mod history;
 mod judges;
+mod links;
 mod load;
 mod network;
 mod operator;
@@ -72,6 +74,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("heavy") => return heavy::main(std::env::args().skip(2)),
+        Some("links") => return links::main(std::env::args().skip(2)),
         Some("behind") => return behind::main(std::env::args().skip(2)),
         _ => {}
     }
@@ -128,7 +131,7 @@ fn binary() -> PathBuf {
 }
 
 /// Everything that is drawn from the seed before the first fault.
-async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
+fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Result<Cluster, String> {
     let binary = binary();
     let snapshot_count = random.pick(&[200, 500, 2_000]);
     // Of the others the disk is a real one, with real syncs.
@@ -156,7 +159,7 @@ async fn set_up(arguments: &Arguments, folder: &Path, random: &mut Random) -> Re
     let folder = folder.to_owned();
     let (has_proxies, flags) = (true, Vec::new());
     let settings = Settings { binary, folder, snapshot_count, snapshot_catchup_entries, has_proxies, flags };
-    Cluster::new(settings, disks).await.map_err(|error| error.to_string())
+    Cluster::new(settings, disks).map_err(|error| error.to_string())
 }
 
 async fn run(arguments: Arguments) -> Result<bool, String> {
@@ -165,7 +168,7 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
     let folder = std::env::temp_dir().join(format!("tenure-faults-{seed}-{}", std::process::id()));
     fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut random = Random::new(seed);
-    let mut cluster = set_up(&arguments, &folder, &mut random).await?;
+    let mut cluster = set_up(&arguments, &folder, &mut random)?;
     let (recorder, mut tally) = (Arc::new(Recorder::start()), Tally::default());
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;

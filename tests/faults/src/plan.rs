@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::network::Link;
 use crate::random::Random;
 
+/// How much a narrow link carries: less than the clients write, and more.
+const NARROW_BYTES_PER_S: [u64; 3] = [300_000, 1 << 20, 10 << 20];
+
 /// A kind of fault, for the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
@@ -163,7 +166,7 @@ impl Fault {
     fn broken_links(&self) -> Vec<(usize, usize)> {
         match &self.action {
             Action::Links { links, link: Link::Cut | Link::Stalled | Link::Swallowing } => links.clone(),
-            Action::Links { link: Link::Open | Link::Slow(_), .. }
+            Action::Links { link: Link::Open | Link::Slow(_) | Link::Narrow { .. }, .. }
             | Action::Kill(_)
             | Action::Stop(_)
             | Action::Pause(_)
@@ -298,7 +301,11 @@ impl Plan {
             }
             Kind::Split => Action::Links { links: self.all_links(), link: self.break_link() },
             Kind::Slow => {
-                let link = Link::Slow(Duration::from_millis(self.random.between(20, 400)));
+                let link = if self.random.percent(50) {
+                    Link::Slow(Duration::from_millis(self.random.between(20, 400)))
+                } else {
+                    Link::Narrow { bytes_per_s: self.random.pick(&NARROW_BYTES_PER_S) }
+                };
                 let links = self.all_links().into_iter().filter(|_| self.random.percent(50)).collect();
                 Action::Links { links, link }
             }

@@ -7,8 +7,11 @@ use tenure_raft::{
     AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, ReadId, Round, SliceError,
     Snapshot, SnapshotChunk, SnapshotReply, Term,
 };
+use tenure_replica::peers::Standing;
 use tenure_replica::record::{self, RecordError};
-use tenure_replica::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
+use tenure_replica::{
+    Acknowledged, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage,
+};
 
 use super::members::{parse_change_members, parse_members, parse_members_changed};
 use super::{Frame, Handshake, HandshakeRefusal, HandshakeReply, Lane, MAX_ITEMS};
@@ -92,6 +95,10 @@ pub fn decode_frame(frame: Bytes) -> Result<Frame, DecodeError> {
         pb::frame::Body::MembersChanged(changed) => {
             Frame::Message(PeerMessage::MembersChanged(parse_members_changed(changed)?))
         }
+        pb::frame::Body::Room(pb::Room { is_short }) => Frame::Message(PeerMessage::Room { is_short }),
+        pb::frame::Body::Acknowledged(acknowledged) => {
+            Frame::Message(PeerMessage::Acknowledged(parse_acknowledged(acknowledged)?))
+        }
     })
 }
 
@@ -108,13 +115,22 @@ fn parse_handshake(handshake: pb::Handshake) -> Result<Handshake, DecodeError> {
             pb::Lane::Unspecified => return Err(DecodeError::Missing("the lane")),
         },
         peer_urls: handshake.peer_urls,
+        standing: parse_standing(handshake.standing)?,
     })
+}
+
+fn parse_standing(standing: Option<pb::Standing>) -> Result<Standing, DecodeError> {
+    let pb::Standing { boot, start_id, term: of, index: last } = standing.unwrap_or_default();
+    Ok(Standing { boot, start_id, began: EntryId { term: term(of)?, index: index(last)? } })
 }
 
 fn parse_handshake_reply(reply: pb::HandshakeReply) -> Result<HandshakeReply, DecodeError> {
     use pb::handshake_reply::Outcome;
     match reply.outcome.ok_or(DecodeError::Missing("the outcome of a handshake"))? {
-        Outcome::Accepted(accepted) => Ok(HandshakeReply::Accepted { directory_id: accepted.directory_id }),
+        Outcome::Accepted(accepted) => {
+            let standing = parse_standing(accepted.standing)?;
+            Ok(HandshakeReply::Accepted { directory_id: accepted.directory_id, standing })
+        }
         Outcome::Refused(refused) => {
             let reason = parse_handshake_refusal(refused.reason())?;
             Ok(HandshakeReply::Refused { reason, detail: refused.detail })
@@ -130,6 +146,7 @@ fn parse_handshake_refusal(reason: pb::handshake_refused::Reason) -> Result<Hand
         Reason::Cluster => Ok(HandshakeRefusal::Cluster),
         Reason::Member => Ok(HandshakeRefusal::Member),
         Reason::Directory => Ok(HandshakeRefusal::Directory),
+        Reason::PutBack => Ok(HandshakeRefusal::PutBack),
         Reason::Removed => Ok(HandshakeRefusal::Removed),
     }
 }
@@ -227,6 +244,11 @@ fn parse_install_snapshot_reply(message: pb::InstallSnapshotReply) -> Result<Mes
     Ok(Message::InstallSnapshotReply { last_included: entry_id(message.last_included)?, reply })
 }
 
+fn parse_acknowledged(acknowledged: pb::Acknowledged) -> Result<Acknowledged, DecodeError> {
+    let members = acknowledged.members.iter().map(|member| Ok((node_id(member.id)?, index(member.index)?)));
+    Ok(Acknowledged { term: term(acknowledged.term)?, members: members.collect::<Result<_, DecodeError>>()? })
+}
+
 fn parse_forward(forward: pb::Forward) -> Result<Forward, DecodeError> {
     let pb::Forward { term: number, boot, oldest_attempt, commands } = forward;
     Ok(Forward { term: term(number)?, boot, oldest_attempt, commands })
@@ -236,6 +258,7 @@ fn parse_forward_refused(refused: pb::ForwardRefused) -> Result<ForwardRefused, 
     let why = match refused.reason() {
         pb::forward_refused::Reason::NotLeader => ForwardRefusal::NotLeader,
         pb::forward_refused::Reason::Overloaded => ForwardRefusal::Overloaded,
+        pb::forward_refused::Reason::NoSpace => ForwardRefusal::NoSpace,
         pb::forward_refused::Reason::Unsupported => ForwardRefusal::Unsupported,
         pb::forward_refused::Reason::Unspecified => {
             return Err(DecodeError::Missing("the reason of a refusal"));

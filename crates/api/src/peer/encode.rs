@@ -3,10 +3,13 @@
 use bytes::{BufMut, BytesMut};
 use prost::Message as _;
 use tenure_raft::{
-    AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, Snapshot, SnapshotChunk, SnapshotReply,
+    AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Snapshot, SnapshotChunk,
+    SnapshotReply,
 };
+use tenure_replica::peers::Standing;
 use tenure_replica::{
-    Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage, record,
+    Acknowledged, Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage,
+    record,
 };
 
 use super::frame::LENGTH_BYTES;
@@ -25,6 +28,8 @@ pub fn encode_frame(message: &PeerMessage, out: &mut BytesMut) -> Result<(), Fra
         PeerMessage::ForwardLacked(message) => pb::frame::Body::ForwardLacked(forward_lacked(message)),
         PeerMessage::ChangeMembers(asked) => pb::frame::Body::ChangeMembers(change_members(asked)),
         PeerMessage::MembersChanged(changed) => pb::frame::Body::MembersChanged(members_changed(changed)),
+        PeerMessage::Room { is_short } => pb::frame::Body::Room(pb::Room { is_short: *is_short }),
+        PeerMessage::Acknowledged(message) => pb::frame::Body::Acknowledged(acknowledged(message)),
     };
     put_frame(body, MAX_FRAME_BYTES, out)
 }
@@ -43,9 +48,15 @@ pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
         directory_id: handshake.directory_id,
         lane: lane.into(),
         peer_urls: short_addresses(&handshake.peer_urls),
+        standing: Some(standing(handshake.standing)),
     };
     let result = put_frame(pb::frame::Body::Handshake(handshake), MAX_HANDSHAKE_BYTES, out);
     assert!(result.is_ok(), "the addresses were cut to fit");
+}
+
+fn standing(standing: Standing) -> pb::Standing {
+    let Standing { boot, start_id, began } = standing;
+    pb::Standing { boot, start_id, term: began.term.0, index: began.index.0 }
 }
 
 /// As many of the addresses as a handshake surely has room for.
@@ -77,8 +88,9 @@ pub fn encode_members(answer: &Members, out: &mut BytesMut) -> Result<(), FrameT
 pub fn encode_handshake_reply(reply: &HandshakeReply, out: &mut BytesMut) {
     const MAX_DETAIL_BYTES: usize = MAX_HANDSHAKE_BYTES / 2;
     let outcome = match reply {
-        HandshakeReply::Accepted { directory_id } => {
-            pb::handshake_reply::Outcome::Accepted(pb::HandshakeAccepted { directory_id: *directory_id })
+        HandshakeReply::Accepted { directory_id, standing: start } => {
+            let (directory_id, standing) = (*directory_id, Some(standing(*start)));
+            pb::handshake_reply::Outcome::Accepted(pb::HandshakeAccepted { directory_id, standing })
         }
         HandshakeReply::Refused { reason, detail } => {
             let detail = detail[..detail.floor_char_boundary(MAX_DETAIL_BYTES)].to_owned();
@@ -109,6 +121,7 @@ fn handshake_refusal(reason: HandshakeRefusal) -> pb::handshake_refused::Reason 
         HandshakeRefusal::Cluster => pb::handshake_refused::Reason::Cluster,
         HandshakeRefusal::Member => pb::handshake_refused::Reason::Member,
         HandshakeRefusal::Directory => pb::handshake_refused::Reason::Directory,
+        HandshakeRefusal::PutBack => pb::handshake_refused::Reason::PutBack,
         HandshakeRefusal::Removed => pb::handshake_refused::Reason::Removed,
     }
 }
@@ -231,10 +244,17 @@ fn forward(forward: &Forward) -> pb::Forward {
     }
 }
 
+fn acknowledged(message: &Acknowledged) -> pb::Acknowledged {
+    let member =
+        |&(id, index): &(NodeId, Index)| pb::acknowledged::Member { id: id.as_u64(), index: index.0 };
+    pb::Acknowledged { term: message.term.0, members: message.members.iter().map(member).collect() }
+}
+
 fn forward_refused(refused: &ForwardRefused) -> pb::ForwardRefused {
     let reason = match refused.why {
         ForwardRefusal::NotLeader => pb::forward_refused::Reason::NotLeader,
         ForwardRefusal::Overloaded => pb::forward_refused::Reason::Overloaded,
+        ForwardRefusal::NoSpace => pb::forward_refused::Reason::NoSpace,
         ForwardRefusal::Unsupported => pb::forward_refused::Reason::Unsupported,
     };
     pb::ForwardRefused {

@@ -41,6 +41,7 @@ pub use encode::{
     encode_frame, encode_handshake, encode_handshake_reply, encode_members, encode_members_request,
 };
 pub use frame::{FrameDecoder, FrameTooLarge};
+pub use tenure_replica::peers::Standing;
 
 use tenure_raft::NodeId;
 use tenure_replica::PeerMessage;
@@ -115,6 +116,8 @@ pub struct Handshake {
     pub lane: Lane,
     /// Where the sender is reached, should the receiver not know it yet, or not any more.
     pub peer_urls: Vec<String>,
+    /// The start that the sender is in.
+    pub standing: Standing,
 }
 
 /// What a connection is for, so that large messages cannot hold up the others.
@@ -140,6 +143,8 @@ pub enum HandshakeReply {
     Accepted {
         /// The random id of the answering member's data directory.
         directory_id: u64,
+        /// The start that it is in.
+        standing: Standing,
     },
     /// The connection is closed after this.
     Refused {
@@ -163,6 +168,8 @@ pub enum HandshakeRefusal {
     Directory,
     /// The sender was removed from the cluster.
     Removed,
+    /// The sender's data directory was put back to an older copy.
+    PutBack,
 }
 
 #[cfg(test)]

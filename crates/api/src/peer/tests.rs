@@ -9,9 +9,10 @@ use tenure_raft::{
     AppendReply, Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Payload, ReadId,
     Round, Snapshot, SnapshotChunk, SnapshotReply, Term, Voters,
 };
+use tenure_replica::peers::Standing;
 use tenure_replica::{
-    ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused, MemberChange,
-    MembersChanged, RequestId,
+    Acknowledged, ChangeAnswer, ChangeMembers, ChangeRefusal, Forward, ForwardRefusal, ForwardRefused,
+    MemberChange, MembersChanged, RequestId,
 };
 
 use super::*;
@@ -158,13 +159,18 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
     let why = prop_oneof![
         Just(ForwardRefusal::NotLeader),
         Just(ForwardRefusal::Overloaded),
+        Just(ForwardRefusal::NoSpace),
         Just(ForwardRefusal::Unsupported)
     ];
     let refused =
         (any_term(), any::<u64>(), vec(any::<u64>(), 0..5), why).prop_map(|(term, boot, attempts, why)| {
             PeerMessage::ForwardRefused(ForwardRefused { term, boot, attempts, why })
         });
-    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => any_change_members(), 1 => any_members_changed()]
+    let room = any::<bool>().prop_map(|is_short| PeerMessage::Room { is_short });
+    let acknowledged = (any_term(), vec((any_node(), any_index()), 0..5))
+        .prop_map(|(term, members)| PeerMessage::Acknowledged(Acknowledged { term, members }));
+    let members = prop_oneof![any_change_members(), any_members_changed()];
+    prop_oneof![6 => raft, 1 => forward, 1 => refused, 1 => room, 1 => acknowledged, 2 => members]
 }
 
 fn any_urls() -> impl Strategy<Value = Vec<String>> {
@@ -218,10 +224,18 @@ fn any_members() -> impl Strategy<Value = Members> {
     (any::<u64>(), vec(member, 0..5)).prop_map(|(cluster_id, members)| Members { cluster_id, members })
 }
 
+fn any_standing() -> impl Strategy<Value = Standing> {
+    (any::<u64>(), any::<u64>(), any_term(), any_index()).prop_map(|(boot, start_id, term, index)| Standing {
+        boot,
+        start_id,
+        began: EntryId { term, index },
+    })
+}
+
 fn any_handshake() -> impl Strategy<Value = Handshake> {
     let lane = prop_oneof![Just(Lane::Urgent), Just(Lane::Bulk)];
-    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane, any_urls()).prop_map(
-        |((protocol_version, cluster_id, directory_id), from, to, lane, peer_urls)| Handshake {
+    (any::<(u32, u64, u64)>(), any_node(), any_node(), lane, any_urls(), any_standing()).prop_map(
+        |((protocol_version, cluster_id, directory_id), from, to, lane, peer_urls, standing)| Handshake {
             protocol_version,
             cluster_id,
             from,
@@ -229,6 +243,7 @@ fn any_handshake() -> impl Strategy<Value = Handshake> {
             directory_id,
             lane,
             peer_urls,
+            standing,
         },
     )
 }
@@ -239,10 +254,12 @@ fn any_handshake_reply() -> impl Strategy<Value = HandshakeReply> {
         Just(HandshakeRefusal::Cluster),
         Just(HandshakeRefusal::Member),
         Just(HandshakeRefusal::Directory),
+        Just(HandshakeRefusal::PutBack),
         Just(HandshakeRefusal::Removed),
     ];
     prop_oneof![
-        any::<u64>().prop_map(|directory_id| HandshakeReply::Accepted { directory_id }),
+        (any::<u64>(), any_standing())
+            .prop_map(|(directory_id, standing)| HandshakeReply::Accepted { directory_id, standing }),
         (reason, ".{0,100}").prop_map(|(reason, detail)| HandshakeReply::Refused { reason, detail }),
     ]
 }
@@ -392,7 +409,9 @@ fn addresses_that_are_too_long_are_left_out() {
     let short = "http://h:1".to_owned();
     let peer_urls = vec![short.clone(), "h".repeat(MAX_HANDSHAKE_BYTES), short.clone()];
     let (protocol_version, cluster_id, directory_id, lane) = (1, 7, 9, Lane::Bulk);
-    let handshake = Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls };
+    let standing = Standing::default();
+    let handshake =
+        Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls, standing };
     let mut out = BytesMut::new();
     encode_handshake(&handshake, &mut out);
     let mut decoder = FrameDecoder::new();

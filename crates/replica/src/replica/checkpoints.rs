@@ -9,6 +9,7 @@ use tenure_store::Store;
 
 use super::{Install, Replica};
 use crate::Options;
+use crate::checkpointing::Due;
 use crate::job::{CheckpointJob, Failure, Job, LogJob, Reply};
 use crate::log_weight::LogWeight;
 
@@ -44,8 +45,15 @@ impl Loads {
 
 impl Replica {
     pub(super) fn checkpoint_if_due(&mut self) {
-        let is_held = self.node.snapshots_sent().next().is_some();
-        if self.install.is_none() && self.checkpoint.is_due(&self.store, is_held, &self.options) {
+        let due = Due {
+            is_held: self.node.snapshots_sent().next().is_some() && !self.room.is_short(),
+            is_urgent: self.room.is_urgent(self.now),
+            now: self.now,
+        };
+        if self.install.is_none() && self.checkpoint.is_due(&self.store, due, &self.options) {
+            if due.is_urgent {
+                self.room.on_urgent(self.now, &self.options);
+            }
             self.take_checkpoint();
         }
         self.let_go_of_log();
@@ -76,8 +84,12 @@ impl Replica {
         }
     }
 
-    /// Where the log begins behind a checkpoint up to `covered` when no follower is far behind.
+    /// Where the log begins behind a checkpoint up to `covered` when no follower is far behind: right there, if the disk
+    /// is short of room.
     fn usual_start(&self, covered: u64) -> u64 {
+        if self.room.is_short() {
+            return covered;
+        }
         let Options { catch_up_entries, catch_up_bytes, .. } = self.options;
         covered.saturating_sub(catch_up_entries).max(self.log_weight.start_of(covered, catch_up_bytes))
     }
@@ -87,7 +99,8 @@ impl Replica {
     pub(super) fn compact_log(&mut self, covered: u64) {
         let usual = self.usual_start(covered);
         let needed = self.node.oldest_needed_index().map_or(usual, |needed| needed.previous().0.min(usual));
-        let most_bytes = self.options.held_log_bytes(self.store.size_bytes());
+        let is_short = self.room.is_short();
+        let most_bytes = if is_short { 0 } else { self.options.held_log_bytes(self.store.size_bytes()) };
         let through = Index(self.log_weight.start_of(covered, most_bytes).max(needed));
         self.is_log_held = through.0 < usual;
         let log = self.node.log();

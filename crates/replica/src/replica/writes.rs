@@ -15,6 +15,7 @@ use crate::command::{self, Origin};
 use crate::forwards::Fate;
 use crate::job::{Failure, Job, Reply, RequestId};
 use crate::message::{Forward, ForwardLacked, ForwardQuestion, ForwardRefusal, ForwardRefused, PeerMessage};
+use crate::room::needs_room;
 
 /// How many bytes of clients' writes may wait (one more write is let in); the leader's own bound, on what is
 /// not committed, is lower.
@@ -23,6 +24,9 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 impl Replica {
     /// Takes a write into the books, or says why not: certainly not done.
     pub(super) fn take_write(&mut self, request: RequestId, command: &Command) -> Result<(), Failure> {
+        if needs_room(command) && self.refuses_puts() {
+            return Err(Failure::NoSpace);
+        }
         if self.writes.len() >= self.options.max_requests || self.writes.bytes() >= MAX_WAITING_BYTES {
             return Err(Failure::TooManyRequests);
         }
@@ -140,10 +144,9 @@ impl Replica {
         if !self.forwards.has_room(member, self.options.max_requests) {
             return None;
         }
-        // Checked before it enters the log: there, every member has to execute it.
-        if leads && !is_supported(&command) {
-            self.forwards.refuse(member, attempt, ForwardRefusal::Unsupported);
-            return Some(ForwardRefusal::Unsupported);
+        if leads && let Some(why) = self.why_refused(&command) {
+            self.forwards.refuse(member, attempt, why);
+            return Some(why);
         }
         // The term that it was for is over here, for good: another one that this member may lead is not meant.
         let proposed = if leads { Some(self.node.propose(self.now, command)) } else { None };
@@ -161,6 +164,17 @@ impl Replica {
         };
         self.forwards.refuse(member, attempt, why);
         Some(why)
+    }
+
+    /// Why the leader does not take this into its log, where every member would have to execute it. Its sender has checked
+    /// it by limits of its own.
+    fn why_refused(&self, command: &Bytes) -> Option<ForwardRefusal> {
+        match command::decode(command) {
+            Some((_, decoded)) if tenure_store::check(&decoded, &Limits::NONE).is_ok() => {
+                (needs_room(&decoded) && self.refuses_puts()).then_some(ForwardRefusal::NoSpace)
+            }
+            Some(_) | None => Some(ForwardRefusal::Unsupported),
+        }
     }
 
     /// A member asks which of its attempts we lack, as the leader of a term.
@@ -204,7 +218,13 @@ impl Replica {
     }
 
     fn refuse_forwards(&mut self, to: NodeId, term: Term, boot: u64, refused: &[(u64, ForwardRefusal)]) {
-        for why in [ForwardRefusal::NotLeader, ForwardRefusal::Overloaded, ForwardRefusal::Unsupported] {
+        let reasons = [
+            ForwardRefusal::NotLeader,
+            ForwardRefusal::Overloaded,
+            ForwardRefusal::NoSpace,
+            ForwardRefusal::Unsupported,
+        ];
+        for why in reasons {
             let of_kind = refused.iter().filter(|(_, other)| *other == why);
             let attempts: Vec<u64> = of_kind.map(|&(attempt, _)| attempt).collect();
             if !attempts.is_empty() {
@@ -226,6 +246,7 @@ impl Replica {
                     self.writes.refused(attempt, later);
                 }
                 ForwardRefusal::Overloaded => self.fail_attempt(attempt, Failure::TooManyRequests),
+                ForwardRefusal::NoSpace => self.fail_attempt(attempt, Failure::NoSpace),
                 ForwardRefusal::Unsupported => self.fail_attempt(attempt, Failure::Unsupported),
             }
         }
@@ -238,10 +259,4 @@ impl Replica {
             self.writes.not_sent(origin.attempt, later);
         }
     }
-}
-
-/// Whether a command is one that every member of this version can execute. Its sender has checked it by limits of its
-/// own.
-fn is_supported(bytes: &Bytes) -> bool {
-    command::decode(bytes).is_some_and(|(_, command)| tenure_store::check(&command, &Limits::NONE).is_ok())
 }

@@ -26,7 +26,9 @@ fn capture(cluster: &mut Cluster, copies: usize) -> Captured {
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => 1,
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => 1,
     });
     captured
 }
@@ -75,7 +77,9 @@ fn a_second_copy_is_not_refused_when_the_first_is_in_a_log() {
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => usize::from(from != old && to != old),
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => usize::from(from != old && to != old),
     });
     let request = cluster.put(origin, "key", "value");
     cluster.tick();

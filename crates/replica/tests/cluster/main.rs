@@ -3,6 +3,7 @@
 
 mod crashes;
 mod forwarding;
+mod full_disks;
 mod harness;
 mod members;
 mod strangers;

@@ -219,6 +219,8 @@ fn a_request_that_is_lost_on_the_way_is_made_again() {
         PeerMessage::Raft(_)
         | PeerMessage::Forward(_)
         | PeerMessage::ForwardRefused(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_)
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_) => 1,
     });

@@ -155,7 +155,9 @@ fn replace_forwards(cluster: &mut Cluster, with: impl Fn(NodeId, u64, u64) -> By
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => 1,
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => 1,
     });
     cluster.tick();
     for (from, to, mut forward) in captured.take() {
@@ -212,7 +214,8 @@ fn leadership_is_not_handed_to_a_member_that_has_just_died() {
     cluster.network = Box::new(move |from, to, message| {
         let is_append =
             matches!(message, PeerMessage::Raft(Envelope { message: Message::AppendEntries { .. }, .. }));
-        usize::from(![from, to].contains(&dead) && !(is_append && to == behind))
+        let is_lost = [from, to].contains(&dead) || is_append && to == behind;
+        usize::from(!is_lost)
     });
     let heartbeat_us = Options::default().raft.heartbeat_interval_us;
     for _ in 0..3 * heartbeat_us / 1_000 {

@@ -125,6 +125,36 @@ fn p2_a_member_far_behind_is_sent_the_state() {
 }
 
 #[test]
+fn p1_only_who_has_acknowledged_is_said_to_have() {
+    let mut cluster = Cluster::new(Options::default());
+    let old = cluster.await_leader();
+    let [silent, next] = [old % 3 + 1, (old + 1) % 3 + 1];
+    let request = cluster.put(old, "key", "value");
+    cluster.await_reply(old, request);
+    cluster.cut_off = Some(silent);
+    let now = cluster.now;
+    cluster.members.get_mut(&old).unwrap().replica.transfer_leadership(now, Some(id(next))).unwrap();
+    cluster.run_until("the next leads", |cluster| cluster.leader() == Some(next));
+    let request = cluster.put(next, "key", "value");
+    cluster.await_reply(next, request);
+    let replica = &cluster.members[&next].replica;
+    let term = replica.node().current_term();
+    let said: Vec<_> = replica.acknowledged().iter().map(|(member, id)| (member.as_u64(), id.term)).collect();
+    assert_eq!(said, [(old, term)], "the other has not heard of this term");
+    // The others know it from the leader, of itself too.
+    let heard = |cluster: &Cluster| {
+        let known = cluster.members[&old].replica.acknowledged();
+        known.into_iter().find(|&(member, id)| member == self::id(next) && id.term == term)
+    };
+    cluster.run_until("the leader has said what it has", |cluster| heard(cluster).is_some());
+    // Who starts again begins with what it had acknowledged, in its term or a later one.
+    let had = cluster.members[&next].replica.acknowledged()[0].1;
+    cluster.restart(old);
+    let began = cluster.members[&old].replica.durable();
+    assert!((began.term, began.index) >= (had.term, had.index), "{began} after {had}");
+}
+
+#[test]
 fn l4_leadership_is_handed_over_and_writes_go_on() {
     let mut cluster = Cluster::new(Options::default());
     let old = cluster.await_leader();

@@ -40,8 +40,8 @@ pub(crate) async fn introduce(
         let mut decoder = FrameDecoder::new();
         let frame = read_frame(&mut stream, &mut decoder).await?;
         match decode_frame(frame).map_err(invalid)? {
-            Frame::HandshakeReply(HandshakeReply::Accepted { directory_id }) => {
-                match gate.meet(peer, directory_id).await {
+            Frame::HandshakeReply(HandshakeReply::Accepted { directory_id, standing }) => {
+                match gate.meet(peer, directory_id, standing).await {
                     Ok(()) => Ok(stream),
                     Err(error) => Err(not_let_in(error, inputs).await),
                 }

@@ -152,7 +152,9 @@ fn is_missed(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardQuestion(_)
         | PeerMessage::ForwardLacked(_)
         | PeerMessage::ChangeMembers(_)
-        | PeerMessage::MembersChanged(_) => false,
+        | PeerMessage::MembersChanged(_)
+        | PeerMessage::Room { .. }
+        | PeerMessage::Acknowledged(_) => false,
     }
 }
 

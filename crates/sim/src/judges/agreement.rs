@@ -128,10 +128,17 @@ impl Agreement {
         }
     }
 
-    /// A message has arrived of `term`, or of a later one that moves the receiver no further; `asks_vote` says whether it was one that asks for a vote, or for the promise of
-    /// one.
-    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term, asks_vote: bool) -> Verdict {
-        require(LATER, asks_vote || node.current_term() >= term, || {
+    /// A message has arrived of `term`, or of a later one that moves the receiver no further; `may_be_unheard` says
+    /// whether it was one that asks for a vote, or for the promise of one, or for an election, which do not move
+    /// everybody.
+    pub(crate) fn on_arrived(
+        &self,
+        before: &Before,
+        node: &Node,
+        term: Term,
+        may_be_unheard: bool,
+    ) -> Verdict {
+        require(LATER, may_be_unheard || node.current_term() >= term, || {
             format!("{} hears of term {term}, and stays in {}", node.id(), node.current_term())
         })?;
         if term < before.hard_state.current_term {

@@ -45,7 +45,9 @@ enum Change {
 /// The shadows of all members.
 #[derive(Default, Debug)]
 pub(crate) struct Durability {
-    members: BTreeMap<NodeId, (Shadow, Option<Change>)>,
+    /// And what is under way: one job (which may change nothing), or one that waits for room and a compaction that has
+    /// overtaken it.
+    members: BTreeMap<NodeId, (Shadow, Vec<Option<Change>>)>,
     /// The disk of who was never seen.
     nothing: Shadow,
 }
@@ -127,22 +129,24 @@ impl Durability {
     /// A job of the log begins.
     pub(crate) fn begin(&mut self, member: NodeId, job: &LogJob) {
         let (_, under_way) = self.members.entry(member).or_default();
-        assert!(under_way.is_none(), "a worker does one job at a time");
-        *under_way = match job {
+        let is_compaction = matches!(job, LogJob::Compact { .. });
+        let is_next = under_way.is_empty() || is_compaction && under_way.len() == 1;
+        assert!(is_next, "a worker does one job at a time");
+        under_way.push(match job {
             LogJob::Write { hard_state, entries, .. } => {
                 let ids = entries.iter().map(|entry| entry.id).collect();
                 Some(Change::Write { hard_state: *hard_state, ids })
             }
             LogJob::Compact { through } => Some(Change::Compact { through: *through }),
             LogJob::Reset { start } => Some(Change::Reset { start: *start }),
-            LogJob::Read { .. } => None,
-        };
+            LogJob::Read { .. } | LogJob::GiveUpSpares => None,
+        });
     }
 
     /// The job is reported done.
     pub(crate) fn finish(&mut self, member: NodeId) {
         let (shadow, under_way) = self.members.entry(member).or_default();
-        if let Some(change) = under_way.take() {
+        if let Some(Some(change)) = under_way.pop() {
             shadow.apply(&change);
         }
     }
@@ -157,7 +161,7 @@ impl Durability {
         let (shadow, under_way) = self.members.entry(member).or_default();
         let mut without = shadow.clone();
         let mut with = shadow.clone();
-        if let Some(change) = under_way.take() {
+        for change in under_way.drain(..).flatten() {
             with.apply(&change);
         }
         without.give_way_to(checkpoint);

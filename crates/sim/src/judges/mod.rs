@@ -137,8 +137,14 @@ impl Judges {
     }
 
     /// It has reached the member, which was in another state before.
-    pub(crate) fn on_arrived(&self, before: &Before, node: &Node, term: Term, asks_vote: bool) -> Verdict {
-        self.agreement.on_arrived(before, node, term, asks_vote)
+    pub(crate) fn on_arrived(
+        &self,
+        before: &Before,
+        node: &Node,
+        term: Term,
+        may_be_unheard: bool,
+    ) -> Verdict {
+        self.agreement.on_arrived(before, node, term, may_be_unheard)
     }
 
     /// A member has done what it wanted to do.

@@ -37,7 +37,7 @@ pub(crate) fn check(status: &ReplicaStatus, queued: Queued, options: &Options, m
         format!("at {id} wait {pending_writes} writes and {pending_reads} reads, of {bound} that may")
     })?;
     // A read for each follower, and one each of what there can only be one of.
-    let (log_jobs, checkpoint_jobs) = (machines + 3, machines + 3);
+    let (log_jobs, checkpoint_jobs) = (machines + 4, machines + 4);
     let within = queued.log_jobs <= log_jobs
         && queued.compactions <= MAX_COMPACTIONS
         && queued.checkpoint_jobs <= checkpoint_jobs

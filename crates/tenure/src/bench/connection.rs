@@ -167,15 +167,13 @@ fn percent_decoded(text: &str) -> String {
     while let Some((&byte, after)) = rest.split_first() {
         let spelled = (byte == b'%').then(|| after.get(..2)).flatten();
         let spelled = spelled.and_then(|digits| std::str::from_utf8(digits).ok());
-        match spelled.filter(|digits| !digits.starts_with('+')).map(|digits| u8::from_str_radix(digits, 16)) {
-            Some(Ok(value)) => {
-                bytes.push(value);
-                rest = &after[2..];
-            }
-            Some(Err(_)) | None => {
-                bytes.push(byte);
-                rest = after;
-            }
+        let value = spelled.filter(|digits| !digits.starts_with('+'));
+        if let Some(Ok(value)) = value.map(|digits| u8::from_str_radix(digits, 16)) {
+            bytes.push(value);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -57,6 +57,7 @@ pub(crate) fn main(arguments: &DevArguments) -> ExitCode {
 
 async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
     let plan = Plan::new(&arguments.data, arguments.base_port);
+    plan.check_base_port()?;
     plan.check_ports()?;
     let interrupted = interrupted().context("cannot listen for signals")?;
     let mut interrupted = std::pin::pin!(interrupted);
@@ -73,10 +74,7 @@ async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
             death = members.next_death() => {
                 display.note(&death);
                 if members.are_all_dead() && !arguments.restart {
-                    bail!(
-                        "no member is left. If their data was made with another --base-port, they need that \
-                         one; another --data folder begins anew"
-                    );
+                    bail!("no member is left: their logs in {} say why", arguments.data.display());
                 }
             }
             _ = tick.tick() => {

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context, bail};
 
@@ -14,6 +15,7 @@ pub(crate) const LAST_BASE_PORT: u16 = u16::MAX - LAST_PORT_OFFSET;
 /// The whole cluster.
 pub(crate) struct Plan {
     pub(crate) data: PathBuf,
+    base_port: u16,
     pub(crate) members: Vec<MemberPlan>,
 }
 
@@ -33,7 +35,7 @@ impl Plan {
             client_port: port,
             peer_port: port + 1,
         });
-        Plan { data: data.to_owned(), members: members.collect() }
+        Plan { data: data.to_owned(), base_port, members: members.collect() }
     }
 
     /// Better than three logs that say it.
@@ -49,6 +51,25 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// The members look for each other where they did when their data was made, whatever they are started with.
+    pub(crate) fn check_base_port(&self) -> anyhow::Result<()> {
+        let (data, base_port) = (self.data.display(), self.base_port);
+        let file = self.data.join("base-port");
+        match fs::read_to_string(&file) {
+            Ok(kept) if kept.trim() == base_port.to_string() => Ok(()),
+            Ok(kept) => bail!(
+                "the data in {data} was made with --base-port {}, and needs that one; another --data folder begins anew",
+                kept.trim()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&self.data).with_context(|| format!("cannot create {data}"))?;
+                fs::write(&file, base_port.to_string())
+                    .with_context(|| format!("cannot write {}", file.display()))
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
     }
 
     /// As clients are told.
@@ -81,6 +102,6 @@ impl MemberPlan {
     /// Makes the folder, if there is none.
     pub(crate) fn create_folder(&self) -> anyhow::Result<()> {
         let folder = &self.folder;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
     }
 }

@@ -5,7 +5,7 @@
 //! an error, since one of them must be a mistake. A variable that is no flag's is only warned of: whatever Kubernetes
 //! says of a service called `etcd-client` begins with `ETCD_CLIENT_`.
 //!
-//! What becomes of flags of etcd that Tenure does not have is in [`etcd_flags`](super::etcd_flags).
+//! What becomes of flags of etcd that Tenure does not have is in [`etcd_flags`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_variable_and_its_flag_together_are_an_error_in_etcds_words() {
-        let error = rewritten("--name a", &[("ETCD_NAME", "a")]).err().expect("a conflict");
+        let error = rewritten("--name a", &[("ETCD_NAME", "a")]).expect_err("a conflict");
         let text = "conflicting environment variable is shadowed by corresponding command-line flag (either unset \
                     environment variable or disable flag))";
         assert!(error.contains(text) && error.contains("ETCD_NAME"), "{error}");
@@ -384,7 +384,7 @@ mod tests {
             "--discovery-srv a",
             "--auto-tls=false --auto-tls",
         ] {
-            let error = rewritten(words, &[]).err().expect(words);
+            let error = rewritten(words, &[]).expect_err(words);
             assert!(error.contains("does not support yet"), "{words}: {error}");
         }
         assert!(rewritten("", &[("ETCD_CLIENT_CERT_AUTH", "true")]).is_err());
@@ -405,7 +405,7 @@ mod tests {
             ("--max-wals -1", "invalid value \"-1\" for --max-wals"),
             ("--name", "flag needs an argument: --name"),
         ] {
-            let error = rewritten(words, &[]).err().expect(words);
+            let error = rewritten(words, &[]).expect_err(words);
             assert!(error.contains(text), "{words}: {error}");
         }
     }

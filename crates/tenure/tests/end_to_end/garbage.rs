@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tenure_api::peer::{
-    Frame, FrameDecoder, Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION, decode_frame,
-    encode_handshake,
+    Frame, FrameDecoder, Handshake, HandshakeRefusal, HandshakeReply, Lane, PROTOCOL_VERSION, Standing,
+    decode_frame, encode_handshake,
 };
 use tenure_raft::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -151,6 +151,7 @@ async fn strangers_at_the_peer_port_are_told_why_they_are_refused() {
         directory_id: 7,
         lane: Lane::Urgent,
         peer_urls: Vec::new(),
+        standing: Standing::default(),
     };
     for (handshake, expected) in [
         (Handshake { protocol_version: 99, ..good.clone() }, HandshakeRefusal::ProtocolVersion),
@@ -202,6 +203,7 @@ async fn strangers_who_say_nothing_keep_no_member_out() {
         directory_id: 3,
         lane: Lane::Urgent,
         peer_urls: Vec::new(),
+        standing: Standing::default(),
     };
     let mut bytes = BytesMut::new();
     encode_handshake(&handshake, &mut bytes);

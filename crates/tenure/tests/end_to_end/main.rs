@@ -20,6 +20,7 @@ mod initial_flags;
 mod kills;
 mod load;
 mod members;
+mod older_copies;
 mod ports;
 mod process;
 mod readiness;

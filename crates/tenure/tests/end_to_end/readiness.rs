@@ -38,7 +38,9 @@ async fn systemd_is_told_of_the_start_and_of_the_stop() {
         command.env("NOTIFY_SOCKET", &name);
         cluster.members[0].launch(command);
         assert!(next(&socket).await.starts_with("READY=1"), "{name}");
-        assert!(cluster.members[0].log().contains("ready to serve client requests"));
+        let is_said =
+            async || cluster.members[0].log().contains("ready to serve client requests").then_some(());
+        eventually("it says that it is ready", is_said).await;
         cluster.members[0].client().get("k").await.expect("it serves");
         assert!(cluster.members[0].terminate().await.success());
         assert!(next(&socket).await.starts_with("STOPPING=1"), "{name}");
@@ -102,7 +104,9 @@ async fn a_member_that_joins_is_not_ready_before_it_has_a_vote() {
     eventually("it is promoted", promote).await;
     eventually("it is ready", async || take(&socket).filter(|told| told.starts_with("READY=1"))).await;
     assert_eq!(get(port, "/readyz").await, (200, "ok\n".to_owned()));
-    assert!(cluster.members[position].log().contains("ready to serve client requests"));
+    let is_said =
+        async || cluster.members[position].log().contains("ready to serve client requests").then_some(());
+    eventually("it says that it is ready", is_said).await;
 }
 
 #[tokio::test]

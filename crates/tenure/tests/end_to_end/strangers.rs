@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tenure_api::pb::etcdserverpb::ResponseHeader;
 use tenure_api::peer::{
-    Frame, FrameDecoder, Handshake, HandshakeReply, Lane, PROTOCOL_VERSION, decode_frame, encode_frame,
-    encode_handshake,
+    Frame, FrameDecoder, Handshake, HandshakeReply, Lane, PROTOCOL_VERSION, Standing, decode_frame,
+    encode_frame, encode_handshake,
 };
 use tenure_raft::{EntryId, Envelope, Index, LogSlice, Message, NodeId, Round, Term};
 use tenure_replica::{Forward, PeerMessage};
@@ -38,6 +38,7 @@ async fn introduce(
         lane,
         // Nobody is to be sent there.
         peer_urls: vec!["http://127.0.0.1:1".to_owned()],
+        standing: Standing::default(),
     };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let mut bytes = BytesMut::new();
@@ -114,8 +115,9 @@ async fn a_stranger_moves_no_term_and_writes_nothing() {
         let mut bytes = BytesMut::new();
         let (from, to) = (stranger, node(header.member_id));
         let (protocol_version, cluster_id) = (PROTOCOL_VERSION, header.cluster_id);
-        let (directory_id, lane, peer_urls) = (1, Lane::Bulk, Vec::new());
-        let again = Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls };
+        let (directory_id, lane, peer_urls, standing) = (1, Lane::Bulk, Vec::new(), Standing::default());
+        let again =
+            Handshake { protocol_version, cluster_id, from, to, directory_id, lane, peer_urls, standing };
         encode_handshake(&again, &mut bytes);
         stream.write_all(&bytes).await.expect("nobody minds");
         assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
@@ -152,7 +154,7 @@ async fn strangers_who_come_back_again_and_again_keep_no_member_out() {
         cluster.members.iter().enumerate().filter(|(position, _)| *position != restarted)
     {
         for number in 0..STRANGERS {
-            siege.spawn(besiege(member.peer_port, headers[position].clone(), number));
+            siege.spawn(besiege(member.peer_port, headers[position], number));
         }
     }
     let say = async |cluster: &Cluster| cluster.members[leader].client().put("k", "v").await;

@@ -9,6 +9,8 @@ pub const SECTOR_BYTES: usize = 512;
 pub(super) struct Inode {
     pub(super) content: Vec<u8>,
     pub(super) durable_len: usize,
+    /// What the disk keeps room for, be the file that long or not.
+    pub(super) reserved_len: usize,
     /// What dirty sectors held before each write since they were last durable, oldest first.
     unsynced: BTreeMap<usize, Vec<OldSector>>,
 }
@@ -21,6 +23,11 @@ struct OldSector {
 }
 
 impl Inode {
+    /// What it takes on the disk.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.content.len().max(self.reserved_len)
+    }
+
     pub(super) fn unsynced_sector_count(&self) -> usize {
         self.unsynced.len()
     }

@@ -22,7 +22,7 @@ use crate::address::url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than any request should take.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Puts in a transaction while the store is filled, and transactions at a time.
 const TXN_PUTS: u64 = 128;
 const FILLERS: u64 = 16;

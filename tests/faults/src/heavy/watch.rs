@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 
 /// How often a small put is sent to each member.
 const PUT_EVERY: Duration = Duration::from_millis(20);
-const PUT_TIMEOUT: Duration = Duration::from_secs(60);
+const PUT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long members may take to agree on a term again.
 const SETTLE: Duration = Duration::from_secs(30);
 

@@ -24,7 +24,7 @@ impl Pair {
         let member_port = listener.local_addr().expect("an address").port();
         let proxy_ports = [free_port().await, free_port().await];
         let ports = [(proxy_ports[0], member_port), (proxy_ports[1], member_port)];
-        let network = Network::start(&ports).await.expect("a network");
+        let network = Network::start(&ports).expect("a network");
         Pair { network, listener, proxy_ports }
     }
 
@@ -139,4 +139,19 @@ async fn a_slow_link_takes_its_time() {
     from.write_all(b"slow").await.expect("open");
     arrives(&mut to, b"slow").await;
     assert!(sent.elapsed() >= DELAY);
+}
+
+#[tokio::test]
+async fn a_narrow_link_carries_at_its_rate_and_counts() {
+    const BYTES: usize = 300_000;
+    let pair = Pair::start().await;
+    pair.network.set(0, 1, Link::Narrow { bytes_per_s: 1_000_000 });
+    let (mut from, mut to) = pair.connect().await;
+    let before = pair.network.carried_bytes(0, 1);
+    let started = Instant::now();
+    let bytes = vec![7; BYTES];
+    let send = async { from.write_all(&bytes).await.expect("it listens") };
+    tokio::join!(send, arrives(&mut to, &bytes));
+    assert!(started.elapsed() >= Duration::from_millis(270), "{:?}", started.elapsed());
+    assert_eq!(pair.network.carried_bytes(0, 1) - before, BYTES as u64);
 }
