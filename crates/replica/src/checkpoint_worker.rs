@@ -324,7 +324,16 @@ impl<D: Disk> CheckpointWorker<D> {
 
     /// Has the disk keep room for so much. If that is more than there is, it keeps what it kept.
     fn reserve(&mut self, bytes: u64) -> Result<CheckpointDone, CheckpointFault> {
-        let result = match self.try_reserve(bytes) {
+        let mut result = self.try_reserve(bytes);
+        let is_refused = matches!(&result, Err(error) if is_full(error));
+        if is_refused && self.checkpoints.len() > 1 {
+            // The older one is kept for whoever is being sent it, who can be sent the newer one.
+            match self.remove_old(1) {
+                Err(fault) if !fault.lacks_room() => return Err(fault),
+                Ok(()) | Err(_) => result = self.try_reserve(bytes),
+            }
+        }
+        let result = match result {
             Err(error) if is_full(&error) => {
                 let kept_bytes = self.reserved_bytes;
                 // Some file systems have taken a part of it.

@@ -18,6 +18,8 @@ pub(crate) struct Due {
     pub(crate) is_held: bool,
     /// The log has no room for another segment: it is taken as soon as it brings anything.
     pub(crate) is_urgent: bool,
+    /// The disk is short of room, of which a compaction gives some back with the next checkpoint.
+    pub(crate) is_short: bool,
     pub(crate) now: Time,
 }
 
@@ -28,8 +30,10 @@ pub(crate) struct Checkpointing {
     /// Up to here the state is in the newest checkpoint, or in the one being written.
     covered_index: u64,
     bytes_since: u64,
-    /// What the two were before the checkpoint that is being written.
-    before: (u64, u64),
+    /// Up to which revision history was compacted in it.
+    compact_revision: i64,
+    /// What the three were before the checkpoint that is being written.
+    before: (u64, u64, i64),
     /// The newest one cannot be read any more: it is written anew as soon as that brings anything.
     is_unreadable: bool,
     /// How many found no room, one after the other; and when there may be another attempt.
@@ -45,7 +49,8 @@ impl Checkpointing {
             is_running: false,
             covered_index,
             bytes_since: 0,
-            before: (covered_index, 0),
+            compact_revision: store.compact_revision(),
+            before: (covered_index, 0, store.compact_revision()),
             is_unreadable: false,
             failures: 0,
             not_before: Time(0),
@@ -62,6 +67,7 @@ impl Checkpointing {
         let entries = store.applied_index() - self.covered_index;
         let delay = if due.is_held { options.max_checkpoint_delay } else { 1 };
         let is_wanted = due.is_urgent
+            || due.is_short && store.compact_revision() > self.compact_revision
             || self.is_unreadable
             || entries >= options.checkpoint_entries.saturating_mul(delay)
             || self.bytes_since >= options.checkpoint_bytes.saturating_mul(delay);
@@ -71,8 +77,9 @@ impl Checkpointing {
     /// The state as it is now is being written.
     pub(crate) fn begin(&mut self, store: &Store) {
         self.is_running = true;
-        self.before = (self.covered_index, self.bytes_since);
+        self.before = (self.covered_index, self.bytes_since, self.compact_revision);
         (self.covered_index, self.bytes_since) = (store.applied_index(), 0);
+        self.compact_revision = store.compact_revision();
     }
 
     /// It is written.
@@ -85,8 +92,8 @@ impl Checkpointing {
     /// There was no room for it: it is as due as before, but not at once.
     pub(crate) fn fail(&mut self, now: Time, options: &Options) {
         self.is_running = false;
-        let (covered_index, bytes) = self.before;
-        self.covered_index = covered_index;
+        let (covered_index, bytes, compact_revision) = self.before;
+        (self.covered_index, self.compact_revision) = (covered_index, compact_revision);
         self.bytes_since += bytes;
         self.not_before = now.after(options.room_retry_us << self.failures.min(MOST_DOUBLINGS));
         self.failures += 1;
@@ -115,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Due = Due { is_held: false, is_urgent: false, now: Time(1) };
+    const NOW: Due = Due { is_held: false, is_urgent: false, is_short: false, now: Time(1) };
     const HELD: Due = Due { is_held: true, ..NOW };
 
     const VALUE_BYTES: usize = 100_000;
@@ -203,6 +210,15 @@ mod tests {
         put(&mut store, &mut checkpointing);
         assert!(checkpointing.is_due(&store, urgent, &options));
         assert!(!checkpointing.is_due(&store, NOW, &options));
+        let short = Due { is_short: true, ..NOW };
+        assert!(!checkpointing.is_due(&store, short, &options), "it would give nothing back");
+        let compaction = Command::Compact { revision: store.revision(), physical: false };
+        assert!(store.apply(store.applied_index() + 1, &compaction).result.is_ok());
+        assert!(checkpointing.is_due(&store, short, &options));
+        checkpointing.begin(&store);
+        checkpointing.fail(NOW.now, &options);
+        assert!(checkpointing.is_due(&store, Due { now: Time(u64::MAX), ..short }, &options), "as before");
+        checkpointing.on_room();
         checkpointing.on_unreadable();
         assert!(checkpointing.is_due(&store, NOW, &options));
     }

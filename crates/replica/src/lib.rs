@@ -57,4 +57,4 @@ pub use message::{
 pub use options::Options;
 pub use recovery::{RecoveryError, Start, Started, prepare_log, start};
 pub use replica::{Loss, Replica, ReplicaStatus};
-pub use small_files::{clear_leftovers, keep_room};
+pub use small_files::{ROOM_FILE, clear_leftovers, keep_room};

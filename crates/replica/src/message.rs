@@ -173,13 +173,14 @@ impl PeerMessage {
     pub fn is_bulk(&self) -> bool {
         match self {
             PeerMessage::Raft(envelope) => envelope.message.is_bulk(),
-            PeerMessage::Room { .. } | PeerMessage::Acknowledged(_) => false,
             // A question that overtook what it asks after would find it missing.
             PeerMessage::Forward(_) | PeerMessage::ForwardQuestion(_) => true,
             PeerMessage::ForwardRefused(_)
             | PeerMessage::ForwardLacked(_)
             | PeerMessage::ChangeMembers(_)
-            | PeerMessage::MembersChanged(_) => false,
+            | PeerMessage::MembersChanged(_)
+            | PeerMessage::Room { .. }
+            | PeerMessage::Acknowledged(_) => false,
         }
     }
 }

@@ -131,7 +131,7 @@ impl PinnedPeers {
         let file = disk.open(FILE)?;
         let len = file.len_bytes()? as usize;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file of pinned peers is damaged");
-        if len < 4 || len > HEAD_BYTES + MAX_PINS * PIN_BYTES + 4 {
+        if !(4..=HEAD_BYTES + MAX_PINS * PIN_BYTES + 4).contains(&len) {
             return Err(damaged());
         }
         let mut bytes = vec![0; len];

@@ -19,21 +19,31 @@ const BELIEVED_REPETITIONS: u64 = 4;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Room {
     /// There was none for the log's next segment.
-    log_lacks_room: bool,
+    is_log_full: bool,
     /// For how much of the next checkpoint there is room; none if that is not known, or may have changed.
     reserved_bytes: Option<u64>,
-    is_asking: bool,
+    /// The last time that was less than was asked for. (That a state has outgrown what is kept shows no lack of room: the
+    /// worker may have been busy.)
+    is_refused: bool,
     /// After an attempt that came to nothing the next one waits until then.
     retry_at: Option<Time>,
     /// No checkpoint is taken before this for the log's sake alone.
     urgent_from: Time,
     is_short: bool,
-    /// The log is giving room up.
-    is_giving_up: bool,
+    under_way: UnderWay,
     /// When the others were last told that it is short.
     told_at: Option<Time>,
     /// Who else is short, and until when that is believed.
     others: BTreeMap<NodeId, Time>,
+}
+
+/// What the workers were asked for, and have not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct UnderWay {
+    /// The checkpoints' worker: to keep so much room.
+    asked_bytes: Option<u64>,
+    /// The log's: to give some up.
+    is_giving_up: bool,
 }
 
 impl Room {
@@ -45,7 +55,7 @@ impl Room {
     /// Whether a checkpoint should be taken for the log's sake: it may be what lets the log give a segment back. Now and
     /// then only, if it does not.
     pub(crate) fn is_urgent(&self, now: Time) -> bool {
-        self.log_lacks_room && self.urgent_from <= now
+        self.is_log_full && self.urgent_from <= now
     }
 
     /// That was done.
@@ -55,12 +65,12 @@ impl Room {
 
     /// Whether the log is to give room up now; not while it does.
     pub(crate) fn begin_giving_up(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_giving_up, true)
+        !std::mem::replace(&mut self.under_way.is_giving_up, true)
     }
 
     /// It has.
     pub(crate) fn on_gave_up(&mut self) {
-        self.is_giving_up = false;
+        self.under_way.is_giving_up = false;
     }
 
     /// Whether anybody's disk is short.
@@ -80,7 +90,7 @@ impl Room {
 
     /// The log's worker has found room for the next segment, or none.
     pub(crate) fn on_log_room(&mut self, is_lacking: bool) {
-        self.log_lacks_room = is_lacking;
+        self.is_log_full = is_lacking;
     }
 
     /// A checkpoint was written, or not: it may have used what was kept for it.
@@ -98,17 +108,17 @@ impl Room {
         options: &Options,
     ) -> bool {
         self.reserved_bytes = Some(bytes);
-        self.is_asking = false;
-        let is_too_little = is_too_little(bytes, needed_bytes, options);
-        if is_too_little {
+        self.is_refused = self.under_way.asked_bytes.take().is_some_and(|asked| bytes < asked);
+        let is_lacking = self.is_refused && is_too_little(bytes, needed_bytes, options);
+        if is_lacking {
             self.retry_at = Some(now.after(options.room_retry_us));
         }
-        is_too_little
+        is_lacking
     }
 
     /// For how much room is to be kept now, if that is to be changed, where `needed_bytes` are needed at least.
     pub(crate) fn ask(&mut self, now: Time, needed_bytes: u64, options: &Options) -> Option<u64> {
-        if self.is_asking || self.retry_at.is_some_and(|at| now < at) {
+        if self.under_way.asked_bytes.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
@@ -120,7 +130,7 @@ impl Room {
         if is_enough {
             return None;
         }
-        self.is_asking = true;
+        self.under_way.asked_bytes = Some(wanted);
         Some(wanted)
     }
 
@@ -128,9 +138,9 @@ impl Room {
     pub(crate) fn judge(&mut self, needed_bytes: u64) -> bool {
         let was_short = self.is_short;
         self.is_short = match self.reserved_bytes {
-            Some(reserved) => self.log_lacks_room || reserved < needed_bytes,
+            Some(reserved) => self.is_log_full || self.is_refused && reserved < needed_bytes,
             // Not known at the moment.
-            None => self.log_lacks_room || was_short,
+            None => self.is_log_full || was_short,
         };
         self.is_short != was_short
     }
@@ -138,11 +148,12 @@ impl Room {
     /// What the others are to be told now, if anything.
     pub(crate) fn tell(&mut self, now: Time, is_news: bool, options: &Options) -> Option<bool> {
         let is_due = self.told_at.is_some_and(|at| at.after(options.room_retry_us) <= now);
-        if !is_news && !(self.is_short && is_due) {
-            return None;
+        if is_news || self.is_short && is_due {
+            self.told_at = self.is_short.then_some(now);
+            Some(self.is_short)
+        } else {
+            None
         }
-        self.told_at = self.is_short.then_some(now);
-        Some(self.is_short)
     }
 
     /// Another member has told whether it is short.
@@ -191,4 +202,35 @@ fn has_puts(txn: &TxnRequest) -> bool {
         RequestOp::Txn(txn) => has_puts(txn),
         RequestOp::Range(_) | RequestOp::DeleteRange(_) | RequestOp::Unset => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn only_a_disk_that_refuses_room_is_short() {
+        let options = Options::default();
+        let mut room = Room::default();
+        let at = Time(1);
+        let asked = room.ask(at, 20 * MIB, &options).expect("nothing is kept yet");
+        assert_eq!(asked, 20 * MIB + options.reserve_bytes);
+        assert!(!room.judge(20 * MIB), "it is not known");
+        // While the worker was busy the state has outgrown what was asked for.
+        assert!(!room.on_reserved(at, asked, 200 * MIB, &options));
+        assert!(!room.judge(200 * MIB) && !room.is_short());
+        let asked = room.ask(at, 200 * MIB, &options).expect("at once");
+        assert!(!room.judge(300 * MIB) && !room.is_short(), "it is being asked for");
+        // Now there is no more.
+        assert!(room.on_reserved(at, 40 * MIB, 300 * MIB, &options));
+        assert!(room.judge(300 * MIB) && room.is_short());
+        assert_eq!(room.ask(at, 300 * MIB, &options), None, "later");
+        let later = at.after(options.room_retry_us);
+        assert!(room.ask(later, 300 * MIB, &options).is_some_and(|again| again > asked));
+        assert!(!room.judge(300 * MIB) && room.is_short(), "until it is known better");
+        assert!(!room.on_reserved(later, 300 * MIB + options.reserve_bytes, 300 * MIB, &options));
+        assert!(room.judge(300 * MIB) && !room.is_short());
+    }
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use tenure_wal::{Disk, DiskFile, is_full};
 
-/// Takes room, and holds nothing.
-pub(crate) const ROOM_FILE: &str = "room";
+/// The file that takes room, and holds nothing.
+pub const ROOM_FILE: &str = "room";
 /// More than a new file and its name take on any file system.
 const ROOM_BYTES: u64 = 1 << 20;
 
@@ -47,7 +47,12 @@ pub(crate) fn remove_if_there<D: Disk>(disk: &D, name: &str) -> io::Result<bool>
 pub fn keep_room<D: Disk>(disk: &D) -> io::Result<()> {
     let is_there = disk.list()?.iter().any(|existing| existing == ROOM_FILE);
     let opened = if is_there { disk.open(ROOM_FILE) } else { disk.create(ROOM_FILE) };
-    match opened.and_then(|mut file| reserve(&mut file, ROOM_BYTES)) {
+    let kept = opened.and_then(|mut file| {
+        reserve(&mut file, ROOM_BYTES)?;
+        // What is not synced may be somebody else's after a loss of power.
+        file.sync()
+    });
+    match kept {
         Ok(()) if is_there => Ok(()),
         Ok(()) => disk.sync_directory(),
         Err(error) if is_full(&error) => remove_if_there(disk, ROOM_FILE).map(drop),

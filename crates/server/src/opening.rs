@@ -79,6 +79,8 @@ pub(crate) fn open(config: &Config, origin: &Origin, clock: Clock) -> Result<Ope
     let file = |op, path: PathBuf| move |source| ServeError::File { op, path, source };
     clear_leftovers(&member_disk).map_err(file("clear what an earlier start left in", folder.clone()))?;
     CheckpointWorker::clear_leftovers(&RealDisk::open(&folders.checkpoints)?).map_err(RecoveryError::from)?;
+    // Before it has an identity, so that no start after this one needs more than there is.
+    keep_room(&member_disk).map_err(file("keep room in", folder.clone()))?;
     folders
         .with_room(|| Ok(prepare_log(&member_disk, RealDisk::open_for_log(&folders.log)?, log_options)?))?;
     let Claimed { identity, first_configuration, first_members, own_peer_urls } =

@@ -183,7 +183,9 @@ impl PinKeeper {
                     written(met.and_then(|()| self.pins.save(&self.disk)))?;
                 }
                 Job::Note { acknowledged } => {
-                    acknowledged.into_iter().for_each(|(member, id)| self.pins.note(member, id));
+                    for (member, id) in acknowledged {
+                        self.pins.note(member, id);
+                    }
                     written(self.pins.save(&self.disk))?;
                 }
                 Job::Look => self.check_directory()?,

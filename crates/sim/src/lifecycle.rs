@@ -27,7 +27,7 @@ impl World {
             return Ok(());
         }
         check_was_injected(it.id, error)?;
-        check_is_not_for_room(it, &self.plan, error)?;
+        check_is_not_for_room(it, true, &self.plan, error)?;
         self.coverage.reach(Mark::DiskFailed);
         let id = it.id;
         self.trace.line(self.now_us, Detail::Short, [60, member as u64], format_args!("{id} stops: {error}"));
@@ -82,12 +82,14 @@ impl World {
             it.disks.doom_recovery(&mut self.nemesis.random);
         }
         let (id, start) = (it.id, it.start);
+        // A first start has nothing to begin with, and one that lost its power may have used what there was.
+        let had_room = std::mem::replace(&mut it.has_kept_room, false);
         if let Err(error) = it.boot(&self.plan, self.now_us, &mut self.random) {
             if it.disks.has_power_failed() {
                 self.coverage.reach(Mark::CrashedInRecovery);
             } else {
                 check_was_injected(id, &error)?;
-                check_is_not_for_room(it, &self.plan, &error)?;
+                check_is_not_for_room(it, had_room, &self.plan, &error)?;
             }
             self.trace.line(
                 self.now_us,
@@ -100,6 +102,7 @@ impl World {
             self.add_in(down_us, Event::Boot { member, start });
             return Ok(());
         }
+        it.has_kept_room = it.disks.has_room();
         it.disks.reprieve();
         self.on_booted(member)?;
         self.crash_again(member);
@@ -235,12 +238,13 @@ impl World {
 }
 
 /// A full disk is no reason to stop, nor not to start.
-fn check_is_not_for_room(it: &Member, plan: &Plan, error: &RecoveryError) -> Verdict {
+fn check_is_not_for_room(it: &Member, has_room: bool, plan: &Plan, error: &RecoveryError) -> Verdict {
     // A write into the place that it has can be told that there is none: then something has failed.
     let may_be_a_fault = plan.faults.disk_error_us.is_some();
     // Who starts says so in the log, and here nothing else can be given up for a segment that this would need.
     let is_for_a_segment = matches!(error, RecoveryError::Log(WalError::NoSpace { .. }));
-    require("full disks", may_be_a_fault || is_for_a_segment || !it.disks.is_full(), || {
+    let is_borne = it.disks.is_full() && has_room;
+    require("full disks", may_be_a_fault || is_for_a_segment || !is_borne, || {
         format!("{} stops because its disk is full: {error}", it.id)
     })
 }

@@ -15,7 +15,7 @@ use tenure_raft::{
 use tenure_replica::record::from_record;
 use tenure_replica::{
     ApplyDone, Begun, CheckpointDone, CheckpointJob, CheckpointWorker, Identity, LogJob, LogWorker,
-    RecoveryError, Replica, RequestId, Start, Started, clear_leftovers, identity, keep_room,
+    ROOM_FILE, RecoveryError, Replica, RequestId, Start, Started, clear_leftovers, identity, keep_room,
 };
 use tenure_store::Member as MemberRecord;
 use tenure_wal::{Crash, MemoryDisk};
@@ -57,6 +57,11 @@ impl Disks {
         for disk in self.all() {
             disk.set_capacity_bytes(None);
         }
+    }
+
+    /// Whether there is what a start keeps for the next one.
+    pub(crate) fn has_room(&self) -> bool {
+        self.identity.names().iter().any(|name| name == ROOM_FILE)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -147,6 +152,8 @@ pub(crate) struct Member {
     pub(crate) process: Option<Box<Process>>,
     /// Counts the starts: what was meant for an earlier one is for nobody.
     pub(crate) start: u64,
+    /// The last start came to its end, and found room to keep for the next one.
+    pub(crate) has_kept_room: bool,
     /// While the process is paused, what happens to it waits here.
     pub(crate) held: Option<Vec<Event>>,
     /// No job of its log, and none of its checkpoints, that begins before this is done before this.
@@ -299,6 +306,7 @@ impl Member {
             log_stalled_until_us: 0,
             checkpoints_stalled_until_us: 0,
             fillings: 0,
+            has_kept_room: false,
             doom: None,
             crashes_left: 0,
             pressed: 0,
@@ -315,6 +323,7 @@ impl Member {
         self.disks = Disks::default();
         (self.log_stalled_until_us, self.checkpoints_stalled_until_us) = (0, 0);
         self.is_lost = false;
+        self.has_kept_room = false;
         self.doom = None;
         self.start += 1;
     }
@@ -338,6 +347,7 @@ impl Member {
     ) -> Result<(), RecoveryError> {
         let Disks { identity: identity_disk, log: log_disk, checkpoints: checkpoint_disk } = &self.disks;
         clear_leftovers(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
+        keep_room(identity_disk).map_err(|error| RecoveryError::Mismatch(error.to_string()))?;
         tenure_replica::prepare_log(identity_disk, log_disk.clone(), plan.log)?;
         let directory_id = random.next_u64();
         let identity = identity::claim(identity_disk, CLUSTER_ID, self.id, directory_id)

@@ -353,7 +353,9 @@ impl State {
 
     fn ensure_room(&self, more_bytes: usize) -> Result<(), Failure> {
         match self.capacity_bytes {
-            Some(capacity) if (self.used_bytes() + more_bytes) as u64 > capacity => {
+            // After a crash there may be more than there was room for: what had been removed is there again. What needs no
+            // more of it can be written all the same.
+            Some(capacity) if more_bytes > 0 && (self.used_bytes() + more_bytes) as u64 > capacity => {
                 Err(Failure::Fault(FaultKind::NoSpace))
             }
             Some(_) | None => Ok(()),

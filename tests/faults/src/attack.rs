@@ -1,6 +1,6 @@
 //! Does to the members what was drawn, undoes it, and wants the service back in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,21 +40,9 @@ const MOVE_PACE: Duration = Duration::from_millis(400);
 /// Of these values the log gets so full that it needs another segment.
 const WEIGHT_BYTES: usize = 512 << 10;
 const WEIGHTS: usize = 100;
-/// What Rust exits with when a thread panics, so that it is not to be confused with a message to the operator.
-const PANICKED: i32 = 101;
 
 const JUDGE_PROGRESS: &str = "the service goes on";
 const JUDGE_PROCESS: &str = "no process ends by itself";
-
-/// Why a member may end without having been killed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Excuse {
-    DiskIsFull {
-        start_without_room: bool,
-    },
-    /// Or removed from the cluster.
-    ToldToStop,
-}
 
 /// The faults that are being made, and by whom.
 pub(crate) struct Attack<'a> {
@@ -62,7 +50,8 @@ pub(crate) struct Attack<'a> {
     recorder: &'a Recorder,
     tally: &'a mut Tally,
     random: Random,
-    excuses: BTreeMap<usize, Excuse>,
+    /// Who may end without having been killed: it was told to stop, or removed from the cluster.
+    told_to_stop: BTreeSet<usize>,
     /// What goes on while a fault lasts, by the fault's place in its round.
     helpers: BTreeMap<usize, AbortHandle>,
 }
@@ -82,7 +71,7 @@ impl<'a> Attack<'a> {
         tally: &'a mut Tally,
         random: Random,
     ) -> Attack<'a> {
-        Attack { cluster, recorder, tally, random, excuses: BTreeMap::new(), helpers: BTreeMap::new() }
+        Attack { cluster, recorder, tally, random, told_to_stop: BTreeSet::new(), helpers: BTreeMap::new() }
     }
 
     /// Round after round, until it is time.
@@ -163,22 +152,8 @@ impl<'a> Attack<'a> {
     /// A process has ended that was not killed.
     fn on_end(&mut self, at: usize, status: ExitStatus) -> Result<(), Violation> {
         let (name, tail) = (&self.cluster.members[at].name, self.cluster.members[at].log_tail());
-        match self.excuses.get(&at).copied() {
-            Some(Excuse::ToldToStop) if status.success() => return Ok(()),
-            // With a message that says what to do, not with a panic.
-            Some(Excuse::DiskIsFull { start_without_room })
-                if status.code().is_some_and(|code| code != 0 && code != PANICKED)
-                    && names_the_room(&tail) =>
-            {
-                self.say(&format!("          n{} has met the full disk, and stopped", at + 1));
-                self.tally.full_disks_met += 1;
-                if start_without_room {
-                    self.excuses.insert(at, Excuse::DiskIsFull { start_without_room: false });
-                    self.cluster.start(at).map_err(|error| broken(&error))?;
-                }
-                return Ok(());
-            }
-            None | Some(Excuse::ToldToStop | Excuse::DiskIsFull { .. }) => {}
+        if self.told_to_stop.contains(&at) && status.success() {
+            return Ok(());
         }
         Err(Violation::new(JUDGE_PROCESS, format!("{name} ended, {status}:\n{tail}")))
     }
@@ -191,7 +166,7 @@ impl<'a> Attack<'a> {
                 }
             }
             Action::Stop(member) => {
-                self.excuses.insert(*member, Excuse::ToldToStop);
+                self.told_to_stop.insert(*member);
                 self.cluster.members[*member].signal(Signal::TERM);
             }
             Action::Pause(members) => {
@@ -201,9 +176,12 @@ impl<'a> Attack<'a> {
             }
             Action::Links { links, link } => self.set(links, *link),
             Action::FillDisk { member, start_without_room } => {
-                let start_without_room = *start_without_room;
-                self.excuses.insert(*member, Excuse::DiskIsFull { start_without_room });
                 self.cluster.members[*member].disk.fill().map_err(|error| broken(&error))?;
+                self.tally.full_disks_met += 1;
+                if *start_without_room {
+                    self.cluster.members[*member].kill();
+                    self.cluster.start(*member).map_err(|error| broken(&error))?;
+                }
                 self.help(at, weigh_down(self.ports()));
             }
             Action::Garbage => {
@@ -257,7 +235,7 @@ impl<'a> Attack<'a> {
         if let Some(status) = member.ends(STOP_BOUND).await.map_err(|error| broken(&error))? {
             self.on_end(at, status)?;
         }
-        self.excuses.remove(&at);
+        self.told_to_stop.remove(&at);
         let member = &self.cluster.members[at];
         if member.is_running() {
             let what = format!("{} was told to stop, and runs {STOP_BOUND:?} later", member.name);
@@ -272,7 +250,7 @@ impl<'a> Attack<'a> {
         let id = operator::id_of(ports[at]).await;
         let id =
             id.map_err(|why| Violation::new(JUDGE_PROGRESS, format!("no status of n{}: {why}", at + 1)))?;
-        self.excuses.insert(at, Excuse::ToldToStop);
+        self.told_to_stop.insert(at);
         let removed = operator::remove(&ports, id).await;
         removed
             .map_err(|why| Violation::new(JUDGE_PROGRESS, format!("n{} cannot be removed: {why}", at + 1)))?;
@@ -290,16 +268,11 @@ impl<'a> Attack<'a> {
     async fn make_room(&mut self, at: usize) -> Result<(), Violation> {
         let member = &mut self.cluster.members[at];
         member.disk.free().map_err(|error| broken(&error))?;
-        // What has met the full disk just now may still be on its way out.
-        if let Some(status) = member.ends(ASK_TIMEOUT).await.map_err(|error| broken(&error))? {
-            self.excuses.insert(at, Excuse::DiskIsFull { start_without_room: false });
-            self.on_end(at, status)?;
+        // What has met the full disk just now might be on its way out.
+        match member.ends(ASK_TIMEOUT).await.map_err(|error| broken(&error))? {
+            Some(status) => self.on_end(at, status),
+            None => Ok(()),
         }
-        self.excuses.remove(&at);
-        if self.cluster.members[at].is_running() {
-            return Ok(());
-        }
-        self.cluster.start(at).map_err(|error| broken(&error))
     }
 
     fn set(&self, links: &[(usize, usize)], link: Link) {
@@ -324,10 +297,6 @@ impl<'a> Attack<'a> {
 /// Something of this program itself, or of the machine.
 fn broken(error: &dyn std::error::Error) -> Violation {
     Violation::new("this machine", error.to_string())
-}
-
-fn names_the_room(log: &str) -> bool {
-    log.contains("No space left on device") || log.contains("no room on the disk")
 }
 
 /// Who leads, as far as those who answer know.
@@ -375,14 +344,6 @@ async fn weigh_down(ports: Vec<u16>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_full_disk_may_say_names_the_room() {
-        assert!(names_the_room("n1: a checkpoint: No space left on device (os error 28)"));
-        assert!(!names_the_room("thread 'log' panicked"));
-    }
-
     #[test]
     fn every_kind_has_a_name_of_its_own() {
         let names: std::collections::BTreeSet<_> =

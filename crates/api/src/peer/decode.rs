@@ -245,8 +245,9 @@ fn parse_install_snapshot_reply(message: pb::InstallSnapshotReply) -> Result<Mes
 }
 
 fn parse_acknowledged(acknowledged: pb::Acknowledged) -> Result<Acknowledged, DecodeError> {
-    let members = acknowledged.members.iter().map(|member| Ok((node_id(member.id)?, index(member.index)?)));
-    Ok(Acknowledged { term: term(acknowledged.term)?, members: members.collect::<Result<_, DecodeError>>()? })
+    let pb::Acknowledged { term: number, members } = acknowledged;
+    let members = members.into_iter().map(|member| Ok((node_id(member.id)?, index(member.index)?)));
+    Ok(Acknowledged { term: term(number)?, members: members.collect::<Result<_, DecodeError>>()? })
 }
 
 fn parse_forward(forward: pb::Forward) -> Result<Forward, DecodeError> {

@@ -48,6 +48,7 @@ impl Replica {
         let due = Due {
             is_held: self.node.snapshots_sent().next().is_some() && !self.room.is_short(),
             is_urgent: self.room.is_urgent(self.now),
+            is_short: self.room.is_short(),
             now: self.now,
         };
         if self.install.is_none() && self.checkpoint.is_due(&self.store, due, &self.options) {

@@ -1,7 +1,7 @@
 //! Disks without room: nobody stops, what needs room is refused before what was kept is touched, and what gives room
 //! goes on.
 
-use tenure_replica::{Failure, Options, Reply, RequestId};
+use tenure_replica::{Failure, MemberChange, Options, Reply, RequestId};
 use tenure_wal::{Disk, DiskFile, MemoryDisk};
 
 use crate::harness::{Cluster, id};
@@ -86,6 +86,10 @@ fn members_on_full_disks_read_delete_compact_restart_and_go_on() {
             wait(&mut cluster, 200);
         }
         assert_eq!(put(&mut cluster, 1, 0), Err(Failure::NoSpace), "it was no different then");
+        let update = MemberChange::Update { id: id(1), peer_urls: vec!["http://moved".to_owned()] };
+        let request = cluster.change_members(size, update, false);
+        let reply = cluster.await_reply(size, request);
+        assert!(matches!(reply, Reply::Changed { .. }), "members are changed: {reply:?}");
         for key in 0..puts {
             assert_eq!(delete(&mut cluster, 1, key), Ok(()), "key {key} of {puts}");
         }
@@ -141,7 +145,9 @@ fn what_is_said_of_a_member_that_is_gone_comes_to_an_end() {
     let mut cluster = Cluster::new(options());
     let leader = cluster.await_leader();
     let [one, other] = [leader % 3 + 1, (leader + 1) % 3 + 1];
-    [one, other].iter().for_each(|&number| limit(&cluster, number));
+    for number in [one, other] {
+        limit(&cluster, number);
+    }
     fill(&mut cluster, leader);
     // They are replaced, say, by somebody who does not say anything.
     cluster.network = Box::new(|_, _, message| match message {

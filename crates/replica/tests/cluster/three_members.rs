@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
-use tenure_raft::{EntryId, Envelope, Message, RoleKind, Time};
-use tenure_replica::{Failure, Options, PeerMessage, Reply};
+use tenure_raft::{EntryId, Envelope, Index, Message, RoleKind, Term, Time};
+use tenure_replica::{Acknowledged, Failure, Options, PeerMessage, Reply};
 use tenure_store::{Command, PutRequest, RangeRequest, RequestOp, Response, TxnRequest};
 
 use crate::harness::{Cluster, Disks, Member, id};
@@ -152,6 +152,35 @@ fn p1_only_who_has_acknowledged_is_said_to_have() {
     cluster.restart(old);
     let began = cluster.members[&old].replica.durable();
     assert!((began.term, began.index) >= (had.term, had.index), "{began} after {had}");
+}
+
+#[test]
+fn who_is_told_that_it_acknowledged_more_than_it_has_knows_its_loss() {
+    let mut cluster = Cluster::new(Options::default());
+    let leader = cluster.await_leader();
+    let [follower, other] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let request = cluster.put(leader, "key", "value");
+    cluster.await_reply(leader, request);
+    cluster.run_until("all have it", |cluster| {
+        cluster
+            .members
+            .values()
+            .all(|member| member.replica.durable() == cluster.members[&leader].replica.durable())
+    });
+    let EntryId { term, index } = cluster.members[&leader].replica.durable();
+    let said = |term: Term, more: u64| {
+        let members = vec![(id(follower), Index(index.0 + more))];
+        PeerMessage::Acknowledged(Acknowledged { term, members })
+    };
+    // Neither who does not lead is believed, nor what a former leader says; and what is true does no harm.
+    cluster.deliver(other, follower, said(term, 1));
+    cluster.deliver(leader, follower, said(Term(term.0 - 1), 1));
+    cluster.deliver(leader, follower, said(term, 0));
+    assert_eq!(cluster.members[&follower].replica.loss(), None);
+    cluster.deliver(leader, follower, said(term, 1));
+    let loss = cluster.members[&follower].replica.loss().expect("it has less");
+    assert_eq!((loss.had.index.0, loss.has), (index.0 + 1, index));
+    assert!(loss.to_string().contains("put back to an older copy"), "{loss}");
 }
 
 #[test]

@@ -89,6 +89,8 @@ impl Shadow {
                 self.terms.truncate(first.index.0.saturating_sub(self.start.index.0 + 1) as usize);
                 self.terms.extend(ids.iter().map(|id| id.term));
             }
+            // A snapshot may have been installed since it was asked for.
+            Change::Compact { through } if through.index <= self.start.index => {}
             Change::Compact { through } => {
                 let dropped = through.index.0.saturating_sub(self.start.index.0) as usize;
                 self.terms.drain(..dropped.min(self.terms.len()));

@@ -1,7 +1,7 @@
 //! Links, with a handshake as members say it, and sockets in place of members.
 
 use bytes::BytesMut;
-use tenure_api::peer::{Handshake, Lane, PROTOCOL_VERSION, encode_handshake};
+use tenure_api::peer::{Handshake, Lane, PROTOCOL_VERSION, Standing, encode_handshake};
 use tenure_raft::NodeId;
 
 use super::*;
@@ -50,6 +50,7 @@ impl Pair {
             directory_id: 3,
             lane: Lane::Bulk,
             peer_urls: vec![crate::address::url(self.proxy_ports[0])],
+            standing: Standing::default(),
         };
         let mut out = BytesMut::new();
         encode_handshake(&handshake, &mut out);
