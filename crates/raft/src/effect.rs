@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use crate::{Configuration, Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, Snapshot, Term};
+use crate::types::Above;
+use crate::{
+    Configuration, Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, Snapshot, SnapshotChunk, Term,
+};
 
 /// Names one attempt to write, so that its completion cannot vouch for anything written later at the same
 /// indexes. Tokens grow; writes complete in the order they were asked for.
@@ -78,23 +81,22 @@ pub enum Effect {
         to: NodeId,
         /// Which snapshot.
         last_included: EntryId,
-        /// Where the chunk begins, in bytes.
+        /// Only what lies above this index is to be sent. A caller whose snapshots are whole pays no heed to it, here
+        /// and where they arrive.
+        above: Index,
+        /// Where in that the chunk begins, in bytes.
         offset: u64,
         /// How long it may be.
         max_bytes: usize,
     },
     /// Keep a chunk that arrived and call
-    /// [`Node::on_snapshot_chunk_stored`](crate::Node::on_snapshot_chunk_stored). At offset 0 the
+    /// [`Node::on_snapshot_chunk_stored`](crate::Node::on_snapshot_chunk_stored), for each in order. At offset 0 the
     /// transfer begins anew: what was kept of another is of no use.
     StoreSnapshotChunk {
         /// Which snapshot.
         snapshot: Snapshot,
-        /// Where the chunk begins, in bytes.
-        offset: u64,
         /// The chunk.
-        data: bytes::Bytes,
-        /// Whether the snapshot is complete with it.
-        done: bool,
+        chunk: SnapshotChunk,
     },
     /// The snapshot is complete: make it durable, let it replace the state and the whole log, then call
     /// [`Node::on_snapshot_installed`](crate::Node::on_snapshot_installed). No entry is applied meanwhile.
@@ -248,12 +250,11 @@ impl fmt::Display for Effect {
             Effect::LoadEntries { to, first, last, .. } => {
                 write!(f, "LoadEntries {first}..={last} for {to}")
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, .. } => {
-                write!(f, "LoadSnapshotChunk {last_included} at {offset} for {to}")
+            Effect::LoadSnapshotChunk { to, last_included, above, offset, .. } => {
+                write!(f, "LoadSnapshotChunk {last_included}{} at {offset} for {to}", Above(*above))
             }
-            Effect::StoreSnapshotChunk { snapshot, offset, data, done } => {
-                let end = if *done { " done" } else { "" };
-                write!(f, "StoreSnapshotChunk {} at {offset} +{}{end}", snapshot.last_included, data.len())
+            Effect::StoreSnapshotChunk { snapshot, chunk } => {
+                write!(f, "StoreSnapshotChunk {}{chunk}", snapshot.last_included)
             }
             Effect::InstallSnapshot(Snapshot { last_included, configuration }) => {
                 write!(f, "InstallSnapshot {last_included} {configuration}")

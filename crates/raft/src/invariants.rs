@@ -66,8 +66,11 @@ pub fn check(node: &Node) {
         for progress in leader.progress.values() {
             assert!(progress.match_index < progress.next_index, "match is behind next");
             assert!(progress.match_index <= log.last_index(), "nobody agrees with more than there is");
-            if let ProgressState::Snapshot { last_included, .. } = &progress.state {
-                assert!(last_included.index <= snapshot, "only a snapshot that exists is sent");
+            if let ProgressState::Snapshot(stream) = &progress.state {
+                assert!(
+                    stream.snapshot.last_included.index <= snapshot,
+                    "only a snapshot that exists is sent"
+                );
             }
         }
     }

@@ -69,6 +69,7 @@ mod read_index;
 mod replication;
 mod role;
 mod snapshot;
+mod snapshot_stream;
 mod transfer;
 mod types;
 mod writes;
@@ -85,5 +86,6 @@ pub use read_index::ReadError;
 pub use role::RoleKind;
 pub use transfer::TransferError;
 pub use types::{
-    Entry, EntryId, HardState, Index, LogSlice, NodeId, Payload, SliceError, Snapshot, Term, Time,
+    Entry, EntryId, HardState, Index, LogSlice, NodeId, Payload, SliceError, Snapshot, SnapshotChunk, Term,
+    Time,
 };

@@ -62,11 +62,17 @@ pub struct RaftLog {
 }
 
 impl RaftLog {
-    /// The log after a restart: `snapshot` is applied, `entries` follow the entry `start` and are durable.
+    /// The log after a restart: `snapshot` is applied. What follows the entry `start` is durable: first, up to the
+    /// snapshot at the most, what begins in its terms with the entries `unread`, then `entries`.
     ///
     /// # Panics
     /// When the pieces do not fit: the caller's recovery is broken.
-    pub(crate) fn restore(snapshot: Snapshot, start: EntryId, entries: Vec<Entry>) -> RaftLog {
+    pub(crate) fn restore(
+        snapshot: Snapshot,
+        start: EntryId,
+        unread: &[EntryId],
+        entries: Vec<Entry>,
+    ) -> RaftLog {
         let snapshot_index = snapshot.last_included.index;
         assert!(start.index <= snapshot_index, "the log must reach back to the snapshot");
         let mut log = RaftLog {
@@ -83,6 +89,15 @@ impl RaftLog {
             snapshot,
             configurations: Vec::new(),
         };
+        if let Some(first) = unread.first() {
+            assert_eq!(first.index, start.index.next(), "the log has no hole behind its start");
+            log.terms =
+                unread.iter().map(|&EntryId { term, index }| TermRun { first: index, term }).collect();
+            log.last_index = entries.first().map_or(snapshot_index, |entry| entry.id.index.previous());
+            let last_unread = unread.last().map_or(start.index, |last| last.index);
+            assert!(last_unread <= log.last_index, "what is not read comes before what is");
+            assert!(log.last_index <= snapshot_index, "all that is to be applied has been read");
+        }
         for entry in entries {
             log.append(entry);
         }
@@ -370,7 +385,7 @@ impl RaftLog {
     pub(crate) fn reset_to(&mut self, snapshot: Snapshot) {
         let start = snapshot.last_included;
         assert!(start.index > self.commit_index, "an installed snapshot is ahead of what is committed here");
-        *self = RaftLog::restore(snapshot, start, Vec::new());
+        *self = RaftLog::restore(snapshot, start, &[], Vec::new());
     }
 }
 

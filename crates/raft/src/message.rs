@@ -6,9 +6,8 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
-use crate::{EntryId, Index, LogSlice, NodeId, Snapshot, Term};
+use crate::types::Above;
+use crate::{EntryId, Index, LogSlice, NodeId, Snapshot, SnapshotChunk, Term};
 
 /// A message with its way and the term its sender was in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,12 +92,8 @@ pub enum Message {
     InstallSnapshot {
         /// What the snapshot stands for.
         snapshot: Snapshot,
-        /// Where in the snapshot the chunk lies, in bytes.
-        offset: u64,
-        /// The chunk.
-        data: Bytes,
-        /// Whether it is the last.
-        done: bool,
+        /// The chunk. Without any data (and not the last) it only asks how far the receiver has come.
+        chunk: SnapshotChunk,
     },
     /// The answer to InstallSnapshot.
     InstallSnapshotReply {
@@ -144,10 +139,19 @@ pub enum AppendReply {
 /// How a snapshot transfer stands at the receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotReply {
-    /// The next chunk should begin here.
+    /// Everything up to here is kept.
     Received {
         /// In bytes.
         next_offset: u64,
+        /// Of what lies above this index.
+        above: Index,
+    },
+    /// A chunk came that does not go on from what came before: the next should begin here.
+    Missing {
+        /// In bytes.
+        next_offset: u64,
+        /// Of what lies above this index.
+        above: Index,
     },
     /// The receiver's log agrees with the leader's up to here, durably.
     Installed {
@@ -238,10 +242,9 @@ impl fmt::Display for Message {
             }
             Message::HeartbeatReply { round } => write!(f, "HeartbeatReply round {}", round.0),
             Message::CommitNotice { commit_index } => write!(f, "CommitNotice {commit_index}"),
-            Message::InstallSnapshot { snapshot, offset, data, done } => {
-                let end = if *done { " done" } else { "" };
+            Message::InstallSnapshot { snapshot, chunk } => {
                 let Snapshot { last_included, configuration } = snapshot;
-                write!(f, "InstallSnapshot {last_included} {configuration} at {offset} +{}{end}", data.len())
+                write!(f, "InstallSnapshot {last_included} {configuration}{chunk}")
             }
             Message::InstallSnapshotReply { last_included, reply } => {
                 write!(f, "InstallSnapshotReply {last_included} {reply}")
@@ -270,7 +273,12 @@ impl fmt::Display for AppendReply {
 impl fmt::Display for SnapshotReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SnapshotReply::Received { next_offset } => write!(f, "received to {next_offset}"),
+            SnapshotReply::Received { next_offset, above } => {
+                write!(f, "received{} to {next_offset}", Above(*above))
+            }
+            SnapshotReply::Missing { next_offset, above } => {
+                write!(f, "missing{} from {next_offset}", Above(*above))
+            }
             SnapshotReply::Installed { match_index } => write!(f, "installed {match_index}"),
         }
     }

@@ -37,9 +37,12 @@ pub struct Restored {
     /// The newest snapshot, whose state the caller has loaded. In a new cluster: nothing applied yet, and
     /// the first configuration, the same on every server.
     pub snapshot: Snapshot,
-    /// The entry that `entries` follow: at or below the snapshot's last.
+    /// The entry that the durable log follows: at or below the snapshot's last.
     pub log_start: EntryId,
-    /// The durable log after `log_start`.
+    /// The first entry of each term in that part of the log which is not in `entries`: up to the snapshot's last at
+    /// the most. It is read from the disk if a follower needs it.
+    pub unread: Vec<EntryId>,
+    /// The rest of the durable log.
     pub entries: Vec<Entry>,
 }
 
@@ -129,8 +132,8 @@ impl Node {
     /// When `options` do not pass [`Options::check`], or `restored` contradicts itself.
     pub fn new(id: NodeId, options: Options, seed: u64, restored: Restored, now: Time) -> Node {
         options.check().expect("the options were checked");
-        let Restored { hard_state, snapshot, log_start, entries } = restored;
-        let log = RaftLog::restore(snapshot, log_start, entries);
+        let Restored { hard_state, snapshot, log_start, unread, entries } = restored;
+        let log = RaftLog::restore(snapshot, log_start, &unread, entries);
         assert!(hard_state.current_term >= log.last().term, "the term is never behind the log's last");
         let mut random = Random::new(seed);
         let next_read = random.next_u64();
@@ -393,9 +396,7 @@ impl Node {
             Message::Heartbeat { commit_index, round } => self.on_heartbeat(from, commit_index, round),
             Message::HeartbeatReply { round } => self.on_heartbeat_reply(from, round),
             Message::CommitNotice { commit_index } => self.on_commit_notice(commit_index),
-            Message::InstallSnapshot { snapshot, offset, data, done } => {
-                self.on_install_snapshot(from, snapshot, offset, data, done);
-            }
+            Message::InstallSnapshot { snapshot, chunk } => self.on_install_snapshot(from, snapshot, chunk),
             Message::InstallSnapshotReply { last_included, reply } => {
                 self.on_snapshot_reply(from, last_included, reply);
             }
@@ -419,7 +420,7 @@ impl Node {
             Message::Heartbeat { round, .. } => Message::HeartbeatReply { round: *round },
             Message::InstallSnapshot { snapshot, .. } => Message::InstallSnapshotReply {
                 last_included: snapshot.last_included,
-                reply: SnapshotReply::Received { next_offset: 0 },
+                reply: SnapshotReply::Received { next_offset: 0, above: Index(0) },
             },
             Message::ReadIndex { read } => Message::ReadIndexReply { read: *read, index: None },
             Message::TimeoutNow

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `Probe` looks for the place where the logs agree, one message at a time. `Replicate` sends ahead of the
-//! answers, within a window of messages and bytes. `Snapshot` sends a snapshot, one chunk at a time.
+//! answers, within a window of messages and bytes. `Snapshot` sends a snapshot, in chunks within the same window.
 //!
 //! An append is not lost because it is old: on a slow link each waits behind those before it, and to send them
 //! again would only make the queue longer. Lost is what is not answered though nothing else is answered either.
@@ -17,7 +17,8 @@
 use std::collections::VecDeque;
 
 use crate::flow::{Flow, Sample};
-use crate::{EntryId, Index, Round, Time};
+use crate::snapshot_stream::SnapshotStream;
+use crate::{EntryId, Index, Round, Snapshot, SnapshotChunk, Time};
 
 /// How often the wait for an answer is doubled at the most.
 const MAX_BACK_OFF: u32 = 5;
@@ -95,13 +96,7 @@ pub(crate) enum ProgressState {
         asked_at: Time,
     },
     /// Receiving a snapshot.
-    Snapshot {
-        last_included: EntryId,
-        /// Where the next chunk begins.
-        offset: u64,
-        /// When the chunk under way was asked for, or sent; none if the next one may be.
-        waiting_since: Option<Time>,
-    },
+    Snapshot(SnapshotStream),
 }
 
 /// What a leader has asked its disks for.
@@ -137,7 +132,8 @@ pub(crate) struct Progress {
     unanswered: u32,
     /// Up to here entries were sent since this server leads.
     sent_index: Index,
-    /// The lane to it is full: nothing more is sent before it answers something.
+    /// The lane to it is full, or what it is to be sent cannot be read: nothing more is sent before it answers
+    /// something.
     is_held: bool,
     /// The round of catching up that is under way (thesis §4.2.1): it ends when the follower has what the
     /// leader had when it began.
@@ -209,11 +205,11 @@ impl Progress {
                     self.answered(now);
                 }
             }
-            ProgressState::Snapshot { last_included, .. } if index >= last_included.index => {
+            ProgressState::Snapshot(stream) if index >= stream.snapshot.last_included.index => {
                 self.next_index = self.match_index.next();
                 self.become_replicate(now);
             }
-            ProgressState::Snapshot { .. } => {}
+            ProgressState::Snapshot(_) => {}
         }
         self.next_index = self.next_index.max(self.match_index.next());
         changed
@@ -250,14 +246,81 @@ impl Progress {
         }
     }
 
+    /// Nothing more can be sent to it for now.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     /// The follower lives: its lane may have moved.
     pub(crate) fn release(&mut self) {
         self.is_held = false;
     }
 
     /// A snapshot has to take the place of entries that are no longer there.
-    pub(crate) fn become_snapshot(&mut self, last_included: EntryId) {
-        self.state = ProgressState::Snapshot { last_included, offset: 0, waiting_since: None };
+    pub(crate) fn become_snapshot(&mut self, now: Time, snapshot: Snapshot) {
+        self.state = ProgressState::Snapshot(SnapshotStream::new(snapshot));
+        self.answered(now);
+    }
+
+    /// The snapshot that is on its way to it.
+    pub(crate) fn snapshot_stream(&mut self) -> Option<&mut SnapshotStream> {
+        match &mut self.state {
+            ProgressState::Snapshot(stream) => Some(stream),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
+        }
+    }
+
+    /// How long the next chunk of the snapshot may be, if one may be read for it now.
+    pub(crate) fn next_chunk_bytes(
+        &mut self,
+        max_messages: usize,
+        max_window_bytes: usize,
+        max_chunk_bytes: usize,
+    ) -> Option<usize> {
+        let ProgressState::Snapshot(stream) = &self.state else { return None };
+        let (bytes, messages) = stream.under_way();
+        let has_room = messages < max_messages && bytes < self.flow.window_bytes(max_window_bytes);
+        let may_send = stream.has_more() && !self.is_held && self.loading.is_none();
+        if may_send {
+            self.flow.limited(!has_room);
+        }
+        (may_send && has_room).then(|| self.flow.append_bytes(max_window_bytes, max_chunk_bytes))
+    }
+
+    /// A chunk of the snapshot is on its way.
+    pub(crate) fn chunk_sent(&mut self, now: Time, chunk: &SnapshotChunk) {
+        let ProgressState::Snapshot(stream) = &mut self.state else { return };
+        let sample = self.flow.sent(now, stream.under_way().1 == 0);
+        stream.sent(chunk, sample);
+    }
+
+    /// The follower has kept so much of the snapshot.
+    pub(crate) fn chunks_received(&mut self, now: Time, offset: u64, above: Index) {
+        self.is_held = false;
+        let ProgressState::Snapshot(stream) = &mut self.state else { return };
+        if let Some((bytes, newest)) = stream.received(offset, above) {
+            self.flow.delivered(now, bytes, newest);
+        }
+        self.answered(now);
+    }
+
+    /// The follower lacks the snapshot from `offset` on.
+    pub(crate) fn chunks_missing(&mut self, now: Time, offset: u64, above: Index, patience_us: u64) {
+        self.is_held = false;
+        let ProgressState::Snapshot(stream) = &mut self.state else { return };
+        if stream.missing(now, offset, above, patience_us) {
+            self.answered(now);
+        }
+    }
+
+    /// A chunk of the snapshot has certainly not left.
+    pub(crate) fn chunk_not_sent(&mut self, last_included: EntryId, chunk: &SnapshotChunk) {
+        self.is_held = true;
+        if let ProgressState::Snapshot(stream) = &mut self.state
+            && stream.snapshot.last_included == last_included
+        {
+            stream.not_sent(chunk);
+        }
     }
 
     /// Where the hole ends that the follower is still in, now that it has reached what was sent to fill it: a hole
@@ -280,7 +343,7 @@ impl Progress {
                 self.flow.limited(!has_room);
                 has_room && !self.is_held
             }
-            ProgressState::Snapshot { .. } => false,
+            ProgressState::Snapshot(_) => false,
         }
     }
 
@@ -294,7 +357,7 @@ impl Progress {
                 Some(max_append_bytes.min(MAX_PROBE_BYTES))
             }
             ProgressState::Probe { .. } => None,
-            ProgressState::Replicate { .. } | ProgressState::Snapshot { .. } => {
+            ProgressState::Replicate { .. } | ProgressState::Snapshot(_) => {
                 Some(self.flow.append_bytes(max_window_bytes, max_append_bytes))
             }
         }
@@ -302,10 +365,18 @@ impl Progress {
 
     /// Whether no more is under way than a window allows (of bytes the last append may be more).
     pub(crate) fn keeps_to(&self, max_messages: usize, max_bytes: usize) -> bool {
-        let ProgressState::Replicate { inflights, .. } = &self.state else { return true };
-        let newest_bytes = inflights.appends.back().map_or(0, |append| append.bytes);
-        inflights.appends.len() <= max_messages
-            && (inflights.appends.len() <= 1 || inflights.bytes - newest_bytes < max_bytes)
+        let (bytes, messages, newest_bytes) = match &self.state {
+            ProgressState::Probe { .. } => (0, 0, 0),
+            ProgressState::Replicate { inflights, .. } => {
+                let newest_bytes = inflights.appends.back().map_or(0, |append| append.bytes);
+                (inflights.bytes, inflights.appends.len(), newest_bytes)
+            }
+            ProgressState::Snapshot(stream) => {
+                let (bytes, messages) = stream.under_way();
+                (bytes, messages, stream.newest_bytes())
+            }
+        };
+        messages <= max_messages && (messages <= 1 || bytes - newest_bytes < max_bytes)
     }
 
     /// An append up to `last` is on its way.
@@ -320,25 +391,31 @@ impl Progress {
                     self.next_index = last.next();
                 }
             }
-            ProgressState::Snapshot { .. } => panic!("no append is sent while a snapshot is"),
+            ProgressState::Snapshot(_) => panic!("no append is sent while a snapshot is"),
         }
     }
 
     /// Whether something under way must be asked after: for long nothing was answered, and there was no probe. The
     /// wait is doubled each time, since a probe waits behind what was sent before it.
     pub(crate) fn is_overdue(&self, now: Time, patience_us: u64) -> bool {
-        let ProgressState::Replicate { inflights, asked_at, .. } = &self.state else { return false };
-        let Some(sent_at) = inflights.oldest_sent_at() else { return false };
-        let since = sent_at.max(self.answered_at).max(*asked_at);
-        now.since_us(since) >= patience_us << self.unanswered
+        let since = match &self.state {
+            ProgressState::Probe { .. } => None,
+            ProgressState::Replicate { inflights, asked_at, .. } => {
+                inflights.oldest_sent_at().map(|sent_at| sent_at.max(*asked_at))
+            }
+            ProgressState::Snapshot(stream) => stream.waits_since(),
+        };
+        since.is_some_and(|since| now.since_us(since.max(self.answered_at)) >= patience_us << self.unanswered)
     }
 
     /// The follower is asked how far it has come.
     pub(crate) fn asked(&mut self, now: Time) {
-        if let ProgressState::Replicate { asked_at, .. } = &mut self.state {
-            *asked_at = now;
-            self.unanswered = (self.unanswered + 1).min(MAX_BACK_OFF);
+        match &mut self.state {
+            ProgressState::Probe { .. } => return,
+            ProgressState::Replicate { asked_at, .. } => *asked_at = now,
+            ProgressState::Snapshot(stream) => stream.asked(now),
         }
+        self.unanswered = (self.unanswered + 1).min(MAX_BACK_OFF);
     }
 }
 

@@ -83,7 +83,7 @@ impl Node {
             return None;
         }
         let Some(prev_term) = self.log.term_at(progress.next_index.previous()) else {
-            progress.become_snapshot(self.log.snapshot.last_included);
+            progress.become_snapshot(self.now, self.log.snapshot.clone());
             return None;
         };
         let first = progress.next_index;
@@ -202,9 +202,7 @@ impl Node {
             }
             ProgressState::Replicate { .. } if has_hint => self.refill_hole(from, hint, prev),
             // An answer to something that was overtaken by events.
-            ProgressState::Probe { .. }
-            | ProgressState::Replicate { .. }
-            | ProgressState::Snapshot { .. } => {}
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } | ProgressState::Snapshot(_) => {}
         }
     }
 
@@ -271,11 +269,8 @@ impl Node {
             // The follower lives. Without this, the last append before a quiet time would stay lost for ever.
             ProgressState::Replicate { .. } if is_overdue => self.ask(from),
             ProgressState::Replicate { .. } => {}
-            ProgressState::Snapshot { waiting_since, .. } => {
-                if waiting_since.is_some_and(|since| now.since_us(since) >= patience_us) {
-                    *waiting_since = None;
-                }
-            }
+            ProgressState::Snapshot(_) if is_overdue => self.ask_after_snapshot(from),
+            ProgressState::Snapshot(_) => {}
         }
     }
 
@@ -288,7 +283,7 @@ impl Node {
         let index = progress.next_index.previous();
         let Some(term) = self.log.term_at(index) else {
             // Whatever it has of what was sent, the log does not reach back to the rest.
-            progress.become_snapshot(self.log.snapshot.last_included);
+            progress.become_snapshot(now, self.log.snapshot.clone());
             return;
         };
         if let Some(message) = self.append_message(to, EntryId { term, index }, Vec::new()) {
@@ -302,7 +297,7 @@ impl Node {
         match &mut progress.state {
             ProgressState::Replicate { .. } => progress.become_probe(),
             ProgressState::Probe { .. } => {}
-            ProgressState::Snapshot { waiting_since, .. } => *waiting_since = None,
+            ProgressState::Snapshot(stream) => stream.ask_anew(),
         }
     }
 
@@ -317,6 +312,9 @@ impl Node {
         let Some(progress) = leader.progress.get_mut(&envelope.to) else { return };
         if let Message::AppendEntries { slice, .. } = &envelope.message {
             progress.not_sent_behind(slice.prev().index);
+        }
+        if let Message::InstallSnapshot { snapshot, chunk } = &envelope.message {
+            progress.chunk_not_sent(snapshot.last_included, chunk);
         }
     }
 
@@ -457,12 +455,29 @@ impl Node {
 /// To look at.
 impl Node {
     /// The lowest index that a follower which still answers needs, so that the caller can keep the log
-    /// that far back for a while. None if every follower has everything or this server does not lead.
+    /// that far back for a while: of one that receives a snapshot the first behind it. None if this server does not
+    /// lead, or nobody answers.
     pub fn oldest_needed_index(&self) -> Option<Index> {
-        let Role::Leader(leader) = &self.role else { return None };
+        let needed = self.answering_followers().map(|progress| match &progress.state {
+            ProgressState::Snapshot(stream) => stream.snapshot.last_included.index.next(),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => progress.match_index.next(),
+        });
+        needed.min()
+    }
+
+    /// The snapshots that are on their way to followers which still answer. Each should be there until it is in its
+    /// place: otherwise the transfer begins anew, with a newer one. Empty on other servers.
+    pub fn snapshots_sent(&self) -> impl Iterator<Item = EntryId> + '_ {
+        self.answering_followers().filter_map(|progress| match &progress.state {
+            ProgressState::Snapshot(stream) => Some(stream.snapshot.last_included),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
+        })
+    }
+
+    fn answering_followers(&self) -> impl Iterator<Item = &Progress> + '_ {
         let alive_since = Time(self.now.0.saturating_sub(self.options.election_timeout_us));
-        let answering = leader.progress.values().filter(|progress| progress.last_heard >= alive_since);
-        answering.map(|progress| progress.match_index.next()).min()
+        let followers = self.followers().map(|(_, progress)| progress);
+        followers.filter(move |progress| progress.last_heard >= alive_since)
     }
 
     /// What this leader knows of its followers: how far each agrees durably. Empty on other servers.

@@ -4,12 +4,14 @@
 //! What a snapshot contains is the caller's business. The core decides when one is sent, keeps the two
 //! ends in step chunk by chunk, and says when it takes the place of the log.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
 
-use crate::progress::{Loading, ProgressState};
+use crate::progress::Loading;
 use crate::role::Role;
+use crate::snapshot_stream::SnapshotStream;
 use crate::{
-    AppendReply, Effect, EntryId, Event, Index, Message, Node, NodeId, Snapshot, SnapshotReply, Time,
+    AppendReply, Effect, EntryId, Event, Index, Message, Node, NodeId, Options, Snapshot, SnapshotChunk,
+    SnapshotReply, Time,
 };
 
 /// A snapshot that is arriving.
@@ -17,17 +19,32 @@ use crate::{
 pub(crate) struct IncomingSnapshot {
     snapshot: Snapshot,
     leader: NodeId,
-    next_offset: u64,
+    /// Only what lies above this arrives: this server has a snapshot of its own up to there.
+    above: Index,
+    /// Up to here chunks have come, and were given out to be kept.
+    received_offset: u64,
+    /// Up to here they are kept.
+    stored_offset: u64,
+    /// Where the chunks end that are being kept, in order.
+    storing: VecDeque<u64>,
+    /// So many before those are of no use: the transfer began anew while they were being kept.
+    void: usize,
+    /// The last chunk has come.
+    is_whole: bool,
     step: IncomingStep,
+}
+
+impl IncomingSnapshot {
+    fn is_storing(&self) -> bool {
+        self.void > 0 || !self.storing.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum IncomingStep {
-    /// Waiting for the next chunk.
+    /// Chunks come and are kept.
     Receiving,
-    /// A chunk is being kept; the last one, if `done`.
-    Storing { done: bool },
-    /// Complete; what was given out to be applied is finished first.
+    /// All are kept; what was given out to be applied is finished first.
     Complete,
     /// The caller is putting it in the place of the state and the log.
     Installing,
@@ -52,23 +69,36 @@ impl Node {
 
 /// The leader's side.
 impl Node {
-    /// Asks for the next chunk for a follower that receives a snapshot.
+    /// Goes on with a snapshot that is on its way to a follower: asks where to begin, then for the next chunk.
     pub(crate) fn continue_snapshot(&mut self, to: NodeId) {
+        let Options { max_inflight_messages, max_inflight_bytes, snapshot_chunk_bytes, .. } = self.options;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        let Some(stream) = progress.snapshot_stream() else { return };
+        if stream.has_question() {
+            self.ask_after_snapshot(to);
+            return;
+        }
+        let (last_included, above, offset) =
+            (stream.snapshot.last_included, stream.above, stream.next_offset);
+        // One chunk is asked for at a time, however slow the disk is and however often the follower asks.
+        let max_bytes =
+            progress.next_chunk_bytes(max_inflight_messages, max_inflight_bytes, snapshot_chunk_bytes);
+        if let Some(max_bytes) = max_bytes {
+            progress.loading = Some(Loading::Chunk);
+            self.effects.push_back(Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes });
+        }
+    }
+
+    /// Asks how far a follower has come with the snapshot that is sent to it.
+    pub(crate) fn ask_after_snapshot(&mut self, to: NodeId) {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        // One chunk is asked for at a time, however slow the disk is and however often the follower asks.
-        if progress.loading.is_some() {
-            return;
-        }
-        if let ProgressState::Snapshot { last_included, offset, waiting_since: waiting @ None } =
-            &mut progress.state
-        {
-            *waiting = Some(now);
-            progress.loading = Some(Loading::Chunk);
-            let max_bytes = self.options.snapshot_chunk_bytes;
-            let (last_included, offset) = (*last_included, *offset);
-            self.effects.push_back(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes });
+        progress.asked(now);
+        if let Some(stream) = progress.snapshot_stream() {
+            let (snapshot, chunk) = (stream.snapshot.clone(), stream.question());
+            self.send(to, Message::InstallSnapshot { snapshot, chunk });
         }
     }
 
@@ -78,28 +108,21 @@ impl Node {
         now: Time,
         to: NodeId,
         snapshot: Snapshot,
-        offset: u64,
-        data: Bytes,
-        done: bool,
+        chunk: SnapshotChunk,
     ) {
         self.now = self.now.max(now);
-        let sent_at = self.now;
+        let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = None;
-        let ProgressState::Snapshot { last_included, offset: expected, waiting_since } = &mut progress.state
-        else {
-            return;
-        };
-        if *last_included == snapshot.last_included && *expected == offset {
-            // However long the disk took, the follower has had no time yet to answer.
-            *waiting_since = Some(sent_at);
-            self.send(to, Message::InstallSnapshot { snapshot, offset, data, done });
+        if progress.snapshot_stream().is_some_and(|stream| stream.is_next(&snapshot, &chunk)) {
+            progress.chunk_sent(now, &chunk);
+            self.send(to, Message::InstallSnapshot { snapshot, chunk });
         }
     }
 
     /// The snapshot that a chunk was asked of is gone: the follower is sent the newest instead. Of the newest, the chunk
-    /// cannot be had now: it is asked for again when the follower has waited long enough.
+    /// cannot be had now: it is asked for again when the follower has answered something.
     pub fn on_snapshot_unavailable(&mut self, now: Time, to: NodeId, last_included: EntryId) {
         self.now = self.now.max(now);
         let newest = self.log.snapshot.last_included;
@@ -107,32 +130,36 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         progress.loading = None;
-        if newest > last_included
-            && matches!(&progress.state, ProgressState::Snapshot { last_included: sent, .. } if *sent == last_included)
-        {
-            progress.become_snapshot(newest);
+        let is_sent = |stream: &mut SnapshotStream| stream.snapshot.last_included == last_included;
+        if newest == last_included {
+            progress.hold();
+        } else if progress.snapshot_stream().is_some_and(is_sent) {
+            progress.become_snapshot(self.now, self.log.snapshot.clone());
         }
     }
 
     pub(crate) fn on_snapshot_reply(&mut self, from: NodeId, last_included: EntryId, reply: SnapshotReply) {
+        let now = self.now;
+        let patience_us = self.options.heartbeat_interval_us;
         if let SnapshotReply::Installed { match_index } = reply {
             self.on_append_reply(from, AppendReply::Accepted { match_index });
             return;
         }
-        let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.last_heard = now;
-        if let SnapshotReply::Received { next_offset } = reply
-            && let ProgressState::Snapshot { last_included: sent, offset, waiting_since } =
-                &mut progress.state
-            && *sent == last_included
-            // That chunk is on its way: a doubled answer must not double all that follow.
-            && (*offset != next_offset || waiting_since.is_none())
-        {
-            // The receiver knows best where to go on: it may have started again and lost what it had.
-            *offset = next_offset;
-            *waiting_since = None;
+        let is_sent = |stream: &mut SnapshotStream| stream.snapshot.last_included == last_included;
+        if !progress.snapshot_stream().is_some_and(is_sent) {
+            return;
+        }
+        match reply {
+            SnapshotReply::Received { next_offset, above } => {
+                progress.chunks_received(now, next_offset, above);
+            }
+            SnapshotReply::Missing { next_offset, above } => {
+                progress.chunks_missing(now, next_offset, above, patience_us);
+            }
+            SnapshotReply::Installed { .. } => {}
         }
     }
 }
@@ -145,49 +172,62 @@ impl Node {
         matches!(step, Some(IncomingStep::Complete | IncomingStep::Installing))
     }
 
-    pub(crate) fn on_install_snapshot(
-        &mut self,
-        leader: NodeId,
-        snapshot: Snapshot,
-        offset: u64,
-        data: Bytes,
-        done: bool,
-    ) {
+    pub(crate) fn on_install_snapshot(&mut self, leader: NodeId, snapshot: Snapshot, chunk: SnapshotChunk) {
         let last_included = snapshot.last_included;
         let is_possible = last_included.term <= self.current_term() && last_included.index <= Index::LIMIT;
-        if !is_possible || !self.is_ready_for_chunk() {
+        if !is_possible {
             return;
         }
-        if self.log_contains(last_included) {
+        if !self.is_installing() && self.log_contains(last_included) {
             self.decline_snapshot(leader, last_included);
             return;
         }
-        // Two servers' snapshots of one state need not be the same bytes: what came from another is no
-        // beginning of this one.
-        let goes_on = |incoming: &IncomingSnapshot| {
-            incoming.leader == leader && incoming.snapshot.last_included == last_included
-        };
-        let mut incoming = self.incoming.take().filter(goes_on).unwrap_or_else(|| IncomingSnapshot {
-            snapshot: snapshot.clone(),
-            leader,
-            next_offset: 0,
-            step: IncomingStep::Receiving,
-        });
-        if offset == incoming.next_offset {
-            incoming.next_offset += data.len() as u64;
-            incoming.step = IncomingStep::Storing { done };
-            self.effects.push_back(Effect::StoreSnapshotChunk { snapshot, offset, data, done });
-            self.incoming = Some(incoming);
+        if !self.is_arriving(leader, last_included) && !self.begin_receiving(leader, snapshot.clone()) {
+            return;
+        }
+        let Some(incoming) = &mut self.incoming else { return };
+        let is_of_this = chunk.above == incoming.above;
+        if !is_of_this || chunk.offset > incoming.received_offset {
+            // A chunk before this one was lost: say where to go on.
+            let (next_offset, above) = (incoming.received_offset, incoming.above);
+            self.answer_chunk(SnapshotReply::Missing { next_offset, above });
+        } else if chunk.is_question() || chunk.offset < incoming.received_offset || incoming.is_whole {
+            self.say_what_is_kept();
         } else {
-            // A chunk before this one was lost, or this one is doubled: say where to go on.
-            self.incoming = Some(incoming);
-            self.answer_chunk();
+            incoming.received_offset = chunk.end();
+            incoming.storing.push_back(chunk.end());
+            incoming.is_whole = chunk.done;
+            self.effects.push_back(Effect::StoreSnapshotChunk { snapshot, chunk });
         }
     }
 
-    /// One chunk is kept at a time; the leader asks again for what came too early.
-    fn is_ready_for_chunk(&self) -> bool {
-        self.incoming.as_ref().is_none_or(|incoming| incoming.step == IncomingStep::Receiving)
+    /// Two servers' snapshots of one state need not be the same bytes: what came from another is no beginning of
+    /// this one.
+    fn is_arriving(&self, leader: NodeId, last_included: EntryId) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| {
+            incoming.leader == leader && incoming.snapshot.last_included == last_included
+        })
+    }
+
+    /// Whether a snapshot may begin to arrive. What is still being kept of another must not be taken for a chunk of
+    /// this one; the leader asks again.
+    fn begin_receiving(&mut self, leader: NodeId, snapshot: Snapshot) -> bool {
+        let is_storing = self.incoming.as_ref().is_some_and(IncomingSnapshot::is_storing);
+        if self.is_installing() || is_storing {
+            return false;
+        }
+        self.incoming = Some(IncomingSnapshot {
+            snapshot,
+            leader,
+            above: self.log.snapshot.last_included.index,
+            received_offset: 0,
+            stored_offset: 0,
+            storing: VecDeque::new(),
+            void: 0,
+            is_whole: false,
+            step: IncomingStep::Receiving,
+        });
+        true
     }
 
     /// Whether a snapshot up to `last_included` brings nothing new. What it holds is committed, so the same
@@ -203,24 +243,33 @@ impl Node {
         self.send(leader, Message::InstallSnapshotReply { last_included, reply });
     }
 
-    fn answer_chunk(&mut self) {
+    fn say_what_is_kept(&mut self) {
+        let Some(incoming) = &self.incoming else { return };
+        let (next_offset, above) = (incoming.stored_offset, incoming.above);
+        self.answer_chunk(SnapshotReply::Received { next_offset, above });
+    }
+
+    fn answer_chunk(&mut self, reply: SnapshotReply) {
         let Some(incoming) = &self.incoming else { return };
         let last_included = incoming.snapshot.last_included;
-        let reply = SnapshotReply::Received { next_offset: incoming.next_offset };
         self.send(incoming.leader, Message::InstallSnapshotReply { last_included, reply });
     }
 
-    /// The chunk that [`Effect::StoreSnapshotChunk`] brought is kept.
+    /// The oldest chunk that [`Effect::StoreSnapshotChunk`] brought and that was not kept yet is kept.
     pub fn on_snapshot_chunk_stored(&mut self, now: Time, last_included: EntryId) {
         self.now = self.now.max(now);
         let Some(incoming) = &mut self.incoming else { return };
-        let IncomingStep::Storing { done } = incoming.step else { return };
         if incoming.snapshot.last_included != last_included {
             return;
         }
-        incoming.step = IncomingStep::Receiving;
-        if !done {
-            self.answer_chunk();
+        if incoming.void > 0 {
+            incoming.void -= 1;
+            return;
+        }
+        let Some(end) = incoming.storing.pop_front() else { return };
+        incoming.stored_offset = end;
+        if !incoming.is_whole || !incoming.storing.is_empty() {
+            self.say_what_is_kept();
             return;
         }
         // Meanwhile another leader's entries may have come: to put the snapshot in their place would take
@@ -254,13 +303,24 @@ impl Node {
         }
     }
 
-    /// What arrived was damaged: the transfer begins anew. Not at once, though: it may be the leader's disk, which
-    /// will give the same again. The leader asks when it has waited for an answer long enough.
+    /// What arrived was damaged, or (in place of [`Node::on_snapshot_chunk_stored`]) a chunk could not be kept: the
+    /// transfer begins anew. Not at once, though: it may be the leader's disk, which will give the same again. The
+    /// leader asks when it has waited for an answer long enough.
     pub fn on_snapshot_damaged(&mut self, now: Time, last_included: EntryId) {
         self.now = self.now.max(now);
         let damaged = self.incoming.as_mut().filter(|it| it.snapshot.last_included == last_included);
         let Some(incoming) = damaged else { return };
-        incoming.next_offset = 0;
+        if incoming.void > 0 {
+            incoming.void -= 1;
+            return;
+        }
+        incoming.storing.pop_front();
+        incoming.void = incoming.storing.len();
+        incoming.storing.clear();
+        // All of it this time: what was damaged may be what it was to stand on.
+        incoming.above = Index(0);
+        (incoming.received_offset, incoming.stored_offset) = (0, 0);
+        incoming.is_whole = false;
         incoming.step = IncomingStep::Receiving;
         let leader = incoming.leader;
         self.event(Event::SnapshotDamaged { last_included, leader });

@@ -307,3 +307,44 @@ pub struct Snapshot {
     /// The latest configuration as of that entry.
     pub configuration: Configuration,
 }
+
+/// A piece of a snapshot (paper §7, figure 13).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SnapshotChunk {
+    /// Only what lies above this index is sent: the receiver has a snapshot of its own up to there. Zero: all of it.
+    pub above: Index,
+    /// Where in what is sent the chunk lies, in bytes.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Bytes,
+    /// Whether it is the last.
+    pub done: bool,
+}
+
+impl SnapshotChunk {
+    /// Whether it brings nothing, and only asks how far the receiver has come.
+    pub fn is_question(&self) -> bool {
+        self.data.is_empty() && !self.done
+    }
+
+    /// Where the next one begins.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.data.len() as u64)
+    }
+}
+
+impl fmt::Display for SnapshotChunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.done { " done" } else { "" };
+        write!(f, "{} at {} +{}{end}", Above(self.above), self.offset, self.data.len())
+    }
+}
+
+/// The index above which a snapshot is sent, if that is not all of it.
+pub(crate) struct Above(pub(crate) Index);
+
+impl fmt::Display for Above {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Index(0) { Ok(()) } else { write!(f, " above {}", self.0) }
+    }
+}

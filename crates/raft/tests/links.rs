@@ -4,17 +4,19 @@
 //! The link is a queue in front of a wire: what is sent waits until all before it has left, and arrives a delay
 //! later. Nothing is ever lost on it but while it is cut. Heartbeats and answers have a lane of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tenure_raft::{
-    Configuration, Effect, Entry, Envelope, Index, Message, Node, NodeId, Options, Restored, RoleKind,
-    Snapshot, Time, invariants,
+    Configuration, Effect, Entry, EntryId, Envelope, Index, Message, Node, NodeId, Options, Restored,
+    RoleKind, Snapshot, SnapshotChunk, Time, invariants,
 };
 
 const MIB: u64 = 1 << 20;
 /// How long a disk takes for a write.
 const DISK_US: u64 = 1_000;
+/// How long a chunk of a snapshot takes that is not synced.
+const STORE_US: u64 = 200;
 /// What a message takes on the wire besides its entries.
 const HEADER_BYTES: u64 = 64;
 
@@ -29,7 +31,7 @@ struct Link {
     delay_us: u64,
     is_cut: bool,
     free_at_us: u64,
-    /// Bytes of entries that were put on it.
+    /// Bytes of entries and of snapshots that were put on it.
     sent_bytes: u64,
     waiting_bytes: u64,
     most_waiting_bytes: u64,
@@ -62,6 +64,14 @@ enum Event {
         token: tenure_raft::WriteToken,
         then_send: Vec<Envelope>,
     },
+    Stored {
+        server: usize,
+        last_included: EntryId,
+    },
+    Installed {
+        server: usize,
+        last_included: EntryId,
+    },
     Timer(usize),
 }
 
@@ -77,6 +87,11 @@ struct Rig {
     next_event: u64,
     timers: Vec<u64>,
     value: Bytes,
+    chunk: Bytes,
+    /// How long a snapshot is.
+    state_bytes: u64,
+    /// Those that were sent.
+    snapshots: BTreeSet<EntryId>,
 }
 
 impl Rig {
@@ -102,6 +117,9 @@ impl Rig {
             next_event: 0,
             timers: vec![u64::MAX; 3],
             value: Bytes::from(vec![7; 64 << 10]),
+            chunk: Bytes::from(vec![1; Options::default().snapshot_chunk_bytes]),
+            state_bytes: 0,
+            snapshots: BTreeSet::new(),
         };
         // The first server is the leader: it is the only one whose time passes until then.
         let deadline = rig.nodes[0].next_deadline();
@@ -136,10 +154,12 @@ impl Rig {
             return;
         }
         let mut at_us = self.now_us + link.delay_us;
-        if let Message::AppendEntries { slice, .. } = &envelope.message
-            && from == 0
-        {
-            let bytes = slice.size_bytes() as u64;
+        let bytes = match &envelope.message {
+            Message::AppendEntries { slice, .. } => Some(slice.size_bytes() as u64),
+            Message::InstallSnapshot { chunk, .. } => Some(chunk.data.len() as u64),
+            _ => None,
+        };
+        if let Some(bytes) = bytes.filter(|_| from == 0) {
             let wire_us = (bytes + HEADER_BYTES) * 1_000_000 / link.bytes_per_s;
             link.free_at_us = link.free_at_us.max(self.now_us) + wire_us;
             link.sent_bytes += bytes;
@@ -170,6 +190,24 @@ impl Rig {
                 Effect::LoadEntries { to, first, last, max_bytes } => {
                     let entries = self.load(server, first, last, max_bytes);
                     self.nodes[server].on_entries_loaded(Time(self.now_us), to, entries);
+                }
+                Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes } => {
+                    self.snapshots.insert(last_included);
+                    let snapshot = self.nodes[server].log().snapshot().clone();
+                    let len = (self.state_bytes - offset).min(max_bytes as u64);
+                    let done = offset + len == self.state_bytes;
+                    let data = self.chunk.slice(..len as usize);
+                    let chunk = SnapshotChunk { above, offset, data, done };
+                    self.nodes[server].on_snapshot_chunk_loaded(Time(self.now_us), to, snapshot, chunk);
+                }
+                Effect::StoreSnapshotChunk { snapshot, .. } => {
+                    let last_included = snapshot.last_included;
+                    self.add(self.now_us + STORE_US, Event::Stored { server, last_included });
+                }
+                Effect::InstallSnapshot(snapshot) => {
+                    let last_included = snapshot.last_included;
+                    self.disks[server] = self.disks[0][..last_included.index.0 as usize].to_vec();
+                    self.add(self.now_us + DISK_US, Event::Installed { server, last_included });
                 }
                 Effect::Event(_) => {}
                 other => panic!("nothing else happens here: {other:?}"),
@@ -212,6 +250,14 @@ impl Rig {
                     self.send(envelope);
                 }
                 self.nodes[server].on_persisted(now, token);
+                server
+            }
+            Event::Stored { server, last_included } => {
+                self.nodes[server].on_snapshot_chunk_stored(now, last_included);
+                server
+            }
+            Event::Installed { server, last_included } => {
+                self.nodes[server].on_snapshot_installed(now, last_included);
                 server
             }
             Event::Timer(server) => {
@@ -346,6 +392,53 @@ fn a_gibibyte_over_a_fast_long_link() {
         check(Row { mib_per_s, behind_mib: 1024, load_percent: 0, round_trip_ms });
     }
     check(Row { mib_per_s: 1_000, behind_mib: 1024, load_percent: 80, round_trip_ms: 20 });
+}
+
+/// A follower for whom the log does not reach back is sent the state in the time that its link takes, and the log
+/// behind it meanwhile grows by what the load brings.
+#[test]
+fn a_snapshot_takes_the_time_that_its_link_takes() {
+    for (mib_per_s, round_trip_ms) in
+        [(1, 1), (10, 1), (10, 50), (100, 1), (100, 50), (1_000, 50), (500, 200)]
+    {
+        for load_percent in [0, 50] {
+            check_snapshot(mib_per_s, round_trip_ms, load_percent);
+        }
+    }
+}
+
+fn check_snapshot(mib_per_s: u64, round_trip_ms: u64, load_percent: u64) {
+    let fast = Link::new(10_000, 50);
+    let mut rig = Rig::new([fast, Link::new(mib_per_s, round_trip_ms * 500), fast]);
+    rig.links[1].is_cut = true;
+    rig.nodes[0].on_unreachable(Time(rig.now_us), n(2));
+    rig.drain(0);
+    rig.take(MIB);
+    let (now, applied) = (Time(rig.now_us), rig.leader().log().last_applied());
+    rig.nodes[0].on_snapshot_taken(now, applied);
+    rig.nodes[0].compact_log(applied);
+    rig.drain(0);
+    // Five seconds of the link.
+    rig.state_bytes = 5 * mib_per_s * MIB;
+    rig.links[1].is_cut = false;
+    let before_bytes = rig.links[1].sent_bytes;
+    // A heartbeat, then a probe, a question and the first chunk, each of which takes its way.
+    let begins_us = Options::default().heartbeat_interval_us + 7 * round_trip_ms * 500;
+    let load_bytes_per_s = mib_per_s * MIB * load_percent / 100;
+    let behind_bytes = rig.state_bytes + load_bytes_per_s * begins_us / 1_000_000;
+    let ideal_us = begins_us + behind_bytes * 1_000_000 / (mib_per_s * MIB - load_bytes_per_s);
+    let took_us = rig.run_under_load(load_bytes_per_s, 1, begins_us, 10 * ideal_us + 10_000_000);
+    let row = format!("{mib_per_s} MiB/s, {round_trip_ms} ms, a load of {load_percent} %");
+    println!("{row}: {took_us} us of {ideal_us}, {:?}", rig.snapshots);
+    assert!(took_us <= ideal_us * 12 / 10 + 10_000, "{row}: {took_us} us instead of {ideal_us}");
+    assert_eq!(rig.snapshots.len(), 1, "{row}: one snapshot is enough");
+    let needed: usize = rig.disks[0][applied.0 as usize..].iter().map(Entry::size_bytes).sum();
+    let needed_bytes = rig.state_bytes + needed as u64;
+    let twice = (rig.links[1].sent_bytes - before_bytes).saturating_sub(needed_bytes);
+    assert!(twice <= 64 << 10, "{row}: {twice} bytes were sent twice");
+    let window_bytes = (mib_per_s * MIB * (2 * round_trip_ms).max(100) / 1_000 * 5 / 4).max(64 * MIB) + MIB;
+    let waited_bytes = rig.links[1].most_waiting_bytes;
+    assert!(waited_bytes <= window_bytes, "{row}: {waited_bytes} bytes waited");
 }
 
 /// What is under way when a follower stands still for five seconds is not lost: it is answered when it goes on.

@@ -5,12 +5,14 @@
 #[path = "common/cluster.rs"]
 mod cluster;
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use cluster::{Disk, Image, Write, n};
 use proptest::prelude::*;
 use tenure_raft::{
     AppendReply, Configuration, Effect, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Node,
-    Options, Payload, ReadId, Round, Snapshot, SnapshotReply, Term, Time, Voters, invariants,
+    Options, Payload, ReadId, Round, Snapshot, SnapshotChunk, SnapshotReply, Term, Time, Voters, invariants,
 };
 
 /// Something that happens to the server.
@@ -106,7 +108,12 @@ fn request() -> BoxedStrategy<Message> {
         2 => (index(), number())
             .prop_map(|(commit_index, round)| Message::Heartbeat { commit_index, round: Round(round) }),
         2 => (snapshot(), prop_oneof![Just(0), number()], any::<bool>()).prop_map(|(snapshot, offset, done)| {
-            Message::InstallSnapshot { snapshot, offset, data: Bytes::from_static(b"abc"), done }
+            let data = Bytes::from_static(b"abc");
+            Message::InstallSnapshot { snapshot, chunk: SnapshotChunk { above: Index(0), offset, data, done } }
+        }),
+        1 => (snapshot(), number(), index()).prop_map(|(snapshot, offset, above)| {
+            let chunk = SnapshotChunk { above, offset, ..SnapshotChunk::default() };
+            Message::InstallSnapshot { snapshot, chunk }
         }),
         1 => index().prop_map(|commit_index| Message::CommitNotice { commit_index }),
         1 => Just(Message::TimeoutNow),
@@ -124,8 +131,12 @@ fn reply() -> BoxedStrategy<Message> {
         4 => (entry_id(), entry_id())
             .prop_map(|(prev, hint)| Message::AppendEntriesReply(AppendReply::Rejected { prev, hint })),
         2 => number().prop_map(|round| Message::HeartbeatReply { round: Round(round) }),
-        1 => (entry_id(), number()).prop_map(|(last_included, next_offset)| {
-            let reply = SnapshotReply::Received { next_offset };
+        2 => (entry_id(), number(), index(), any::<bool>()).prop_map(|(last_included, next_offset, above, lacks)| {
+            let reply = if lacks {
+                SnapshotReply::Missing { next_offset, above }
+            } else {
+                SnapshotReply::Received { next_offset, above }
+            };
             Message::InstallSnapshotReply { last_included, reply }
         }),
         1 => (entry_id(), index()).prop_map(|(last_included, match_index)| {
@@ -181,7 +192,7 @@ struct Rig {
     now: Time,
     disk: Disk,
     applying: Option<Index>,
-    storing: Option<EntryId>,
+    storing: VecDeque<EntryId>,
     led: bool,
 }
 
@@ -203,7 +214,7 @@ impl Rig {
         let durable = Image::new(Configuration::of_voters((1..=3).map(n)));
         let node = Node::new(n(1), options.clone(), 7, durable.restored(), Time(0));
         let disk = Disk { durable, ..Disk::default() };
-        Rig { node, options, now: Time(0), disk, applying: None, storing: None, led: false }
+        Rig { node, options, now: Time(0), disk, applying: None, storing: VecDeque::new(), led: false }
     }
 
     fn input(&mut self, input: impl FnOnce(&mut Node, Time)) {
@@ -231,16 +242,17 @@ impl Rig {
                 let entries: Vec<Entry> = wanted.take(2).cloned().collect();
                 self.node.on_entries_loaded(self.now, to, entries);
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, .. } => {
+            Effect::LoadSnapshotChunk { to, last_included, above, offset, .. } => {
                 let snapshot = self.node.log().snapshot().clone();
                 if snapshot.last_included == last_included {
                     let (data, done) = (Bytes::from_static(b"ab"), offset > 4);
-                    self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, offset, data, done);
+                    let chunk = SnapshotChunk { above, offset, data, done };
+                    self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, chunk);
                 } else {
                     self.node.on_snapshot_unavailable(self.now, to, last_included);
                 }
             }
-            Effect::StoreSnapshotChunk { snapshot, .. } => self.storing = Some(snapshot.last_included),
+            Effect::StoreSnapshotChunk { snapshot, .. } => self.storing.push_back(snapshot.last_included),
             Effect::Send(envelope) => {
                 assert_eq!(envelope.from, n(1));
                 assert!(self.disk.durable.hard_state.current_term >= envelope.term, "{envelope}");
@@ -279,7 +291,8 @@ impl Rig {
 
     fn restart(&mut self, survivors: usize) {
         self.disk.crash(survivors);
-        (self.applying, self.storing) = (None, None);
+        self.applying = None;
+        self.storing.clear();
         let restored = self.disk.durable.restored();
         self.node = Node::new(n(1), self.options.clone(), self.now.0, restored, self.now);
         self.input(|_, _| {});
@@ -305,13 +318,17 @@ impl Rig {
             Action::DiskDoneUnnoticed => self.disk_done(false),
             Action::Applied => self.applied(),
             Action::ChunkStored => {
-                if let Some(last_included) = self.storing.take() {
+                if let Some(last_included) = self.storing.pop_front() {
                     self.input(|node, now| node.on_snapshot_chunk_stored(now, last_included));
                 }
             }
             Action::ChunkDamaged => {
-                if let Some(last_included) = self.storing.take() {
+                let is_install = |write: &mut Write| matches!(write, Write::Install { .. });
+                let installing = self.disk.under_way.pop_back_if(is_install);
+                if let Some(last_included) = self.storing.pop_front() {
                     self.input(|node, now| node.on_snapshot_damaged(now, last_included));
+                } else if let Some(Write::Install { snapshot, .. }) = installing {
+                    self.input(|node, now| node.on_snapshot_damaged(now, snapshot.last_included));
                 }
             }
             Action::Propose { bytes } => {

@@ -4,8 +4,9 @@
 //! A checkpoint is one or more segments (the store's bytes, see docs/checkpoint-format.md) and a manifest that
 //! names them. The manifest is renamed into place after the segments are durable, so a checkpoint is whole or not
 //! there. A new one shares segments with the one before it, as [`crate::segments`] decides. To a follower the
-//! segments are one sequence of bytes, which it keeps as one segment. The newest two checkpoints are kept: the one
-//! before the newest may be on its way to a follower.
+//! segments that it lacks are one sequence of bytes, which it keeps as one segment behind its own, or, if they are all,
+//! in their place (docs/adr/0017-what-a-follower-lacks.md). The newest two checkpoints are kept, and those
+//! that are on their way to followers.
 //!
 //! Room for the next checkpoint is kept in a file of its own, and given up when that is written and there is no other.
 //! A disk without room is no reason to stop: the checkpoint is taken later. See docs/adr/0012-a-full-disk.md.
@@ -15,7 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use tenure_raft::{EntryId, NodeId, Snapshot};
+use tenure_raft::{EntryId, Index, NodeId, Snapshot, SnapshotChunk};
 use tenure_store::Store;
 use tenure_store::checkpoint::{CheckpointError, Reader, Verifier, Writer};
 use tenure_wal::{Disk, DiskFile, is_full, lacks_room};
@@ -25,7 +26,7 @@ use crate::checkpoint_files::{
 };
 use crate::job::{CheckpointDone, CheckpointJob};
 use crate::manifest::Manifest;
-use crate::segments::{Segment, kept_segments, segment_at};
+use crate::segments::{MAX_SEGMENTS, Segment, kept_segments, segment_at};
 use crate::sending::Sending;
 use crate::small_files::{remove_if_there, replace_file, reserve};
 
@@ -90,6 +91,8 @@ pub struct CheckpointWorker<D: Disk> {
     incoming: Option<D::File>,
     /// The newest, oldest first.
     checkpoints: Vec<Manifest>,
+    /// Those of them that followers are being sent.
+    sent: Vec<EntryId>,
     /// The segment that has its name already, while the manifest that names it is written.
     unlisted: Option<String>,
     sending: Sending,
@@ -122,6 +125,7 @@ impl<D: Disk> CheckpointWorker<D> {
             max_dead_bytes,
             incoming: None,
             checkpoints: Vec::new(),
+            sent: Vec::new(),
             unlisted: None,
             sending: Sending::default(),
             is_suspect: false,
@@ -161,7 +165,8 @@ impl<D: Disk> CheckpointWorker<D> {
     /// Does a job whole. An error is final: the member must stop.
     pub fn run(&mut self, job: CheckpointJob) -> Result<CheckpointDone, CheckpointFault> {
         match job {
-            CheckpointJob::Take { snapshot, state } => {
+            CheckpointJob::Take { snapshot, state, sent } => {
+                self.sent = sent;
                 let last_included = snapshot.last_included;
                 match self.take(snapshot, state) {
                     Err(fault) if fault.lacks_room() => {
@@ -171,10 +176,11 @@ impl<D: Disk> CheckpointWorker<D> {
                     done => done,
                 }
             }
-            CheckpointJob::Load { to, last_included, offset, max_bytes } => {
-                Ok(match self.load(to, last_included, offset, max_bytes) {
+            CheckpointJob::Load { to, last_included, above, offset, max_bytes } => {
+                Ok(match self.load(to, last_included, above, offset, max_bytes) {
                     Loaded::Piece { snapshot, data, done } => {
-                        CheckpointDone::Loaded { to, snapshot, offset, data, done }
+                        let chunk = SnapshotChunk { above, offset, data, done };
+                        CheckpointDone::Loaded { to, snapshot, chunk }
                     }
                     Loaded::NotNow => CheckpointDone::Unavailable { to, last_included, unreadable: None },
                     Loaded::Unreadable(why) => {
@@ -183,14 +189,14 @@ impl<D: Disk> CheckpointWorker<D> {
                     }
                 })
             }
-            CheckpointJob::Store { snapshot, offset, data } => {
+            CheckpointJob::Store { snapshot, chunk } => {
                 let last_included = snapshot.last_included;
-                match self.keep(offset, &data) {
+                match self.keep(chunk.offset, &chunk.data) {
                     Err(fault) if fault.lacks_room() => self.give_incoming_up(last_included, &fault),
                     kept => kept.map(|()| CheckpointDone::Stored { last_included }),
                 }
             }
-            CheckpointJob::Install { snapshot } => match self.install(&snapshot) {
+            CheckpointJob::Install { snapshot, state } => match self.install(&snapshot, *state) {
                 Err(fault) if fault.lacks_room() => {
                     self.abandon()?;
                     self.give_incoming_up(snapshot.last_included, &fault)
@@ -372,11 +378,20 @@ impl<D: Disk> CheckpointWorker<D> {
 
     /// A piece ends with its segment, if not before. What cannot be read concerns nobody but who is to be sent it: it
     /// is written anew, from memory.
-    fn load(&mut self, to: NodeId, last_included: EntryId, offset: u64, max_bytes: usize) -> Loaded {
+    fn load(
+        &mut self,
+        to: NodeId,
+        last_included: EntryId,
+        above: Index,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Loaded {
         let is_asked_for = |manifest: &&Manifest| manifest.snapshot.last_included == last_included;
         let Some(manifest) = self.checkpoints.iter().find(is_asked_for) else { return Loaded::NotNow };
         let snapshot = manifest.snapshot.clone();
-        let Some((segment, within)) = segment_at(&manifest.segments, offset) else {
+        let sent = manifest.segments_above(above);
+        let sent_bytes: u64 = sent.iter().map(|segment| segment.len_bytes).sum();
+        let Some((segment, within)) = segment_at(sent, offset) else {
             return Loaded::Piece { snapshot, data: Bytes::new(), done: true };
         };
         let len = (segment.len_bytes - within).min(max_bytes as u64);
@@ -389,7 +404,7 @@ impl<D: Disk> CheckpointWorker<D> {
         let read = self.disk.open(&name).and_then(|file| read_exact(&file, within, len as usize));
         match read {
             Ok(data) if self.sending.on_read(to, segment, within, &data) => {
-                let done = offset + len == manifest.len_bytes();
+                let done = offset + len == sent_bytes;
                 Loaded::Piece { snapshot, data: data.into(), done }
             }
             Ok(_) => rotten(),
@@ -412,24 +427,30 @@ impl<D: Disk> CheckpointWorker<D> {
         written.map_err(fault("write", path))
     }
 
-    fn install(&mut self, snapshot: &Snapshot) -> Result<CheckpointDone, CheckpointFault> {
+    fn install(&mut self, snapshot: &Snapshot, state: Store) -> Result<CheckpointDone, CheckpointFault> {
         let last_included = snapshot.last_included;
         let path = self.disk.path_of(INCOMING_FILE);
         let Some(mut file) = self.incoming.take() else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        let mut reader = Reader::new();
+        let mut reader = Reader::onto(state);
         let len_bytes = file.len_bytes().map_err(fault("read", path.clone()))?;
         let read = read_segment(&file, len_bytes, &mut reader).map_err(fault("read", path.clone()))?;
+        // What goes on from our own checkpoint goes behind it.
+        let mut segments = match self.checkpoints.last() {
+            Some(newest) if !reader.is_whole() => newest.segments.clone(),
+            Some(_) | None => Vec::new(),
+        };
+        let can_follow = segments.len() < MAX_SEGMENTS && (segments.is_empty() || !self.is_suspect);
         let (Ok(crc), Ok(store)) = (read, reader.finish()) else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        if store.applied_index() != last_included.index.0 {
+        if store.applied_index() != last_included.index.0 || !can_follow {
             return Ok(CheckpointDone::Damaged { last_included });
         }
         file.sync().map_err(fault("sync", path))?;
         drop(file);
-        let segments = vec![Segment { last_included, revision: store.revision(), len_bytes, crc }];
+        segments.push(Segment { last_included, revision: store.revision(), len_bytes, crc });
         self.publish(INCOMING_FILE, Manifest { snapshot: snapshot.clone(), segments })?;
         self.is_suspect = false;
         Ok(CheckpointDone::Installed { last_included, store: Box::new(store) })
@@ -476,10 +497,15 @@ impl<D: Disk> CheckpointWorker<D> {
         }
     }
 
-    /// Removes all but the newest checkpoints, manifests first, and segments that no manifest names.
+    /// Removes all but the newest checkpoints and those that are being sent (if it need not be fewer than usual),
+    /// manifests first, and segments that no manifest names.
     fn remove_old(&mut self, kept_checkpoints: usize) -> Result<(), CheckpointFault> {
-        let old = self.checkpoints.len().saturating_sub(kept_checkpoints);
-        self.checkpoints.drain(..old);
+        let sent = if kept_checkpoints < KEPT_CHECKPOINTS { &[][..] } else { &self.sent[..] };
+        let mut newer = self.checkpoints.len();
+        self.checkpoints.retain(|manifest| {
+            newer -= 1;
+            newer < kept_checkpoints || sent.contains(&manifest.snapshot.last_included)
+        });
         let listed = self.checkpoints.iter().flat_map(Manifest::file_names);
         let kept: BTreeSet<String> = listed.chain(self.unlisted.clone()).collect();
         self.sending.retain(|segment| kept.contains(&segment_name(segment)));

@@ -4,8 +4,7 @@
 //! [`CheckpointWorker`](crate::CheckpointWorker)); each does its jobs in order and answers each. Whether
 //! they run on threads or in simulated time is not known here.
 
-use bytes::Bytes;
-use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, WriteToken};
+use tenure_raft::{Entry, EntryId, Event, HardState, Index, NodeId, Snapshot, SnapshotChunk, WriteToken};
 use tenure_store::{Garbage, Rejection, Response, Store};
 
 use crate::apply::ApplyJob;
@@ -127,6 +126,8 @@ pub enum CheckpointJob {
         snapshot: Snapshot,
         /// The state at that index.
         state: tenure_store::Snapshot,
+        /// Checkpoints that are on their way to followers, and are to be kept.
+        sent: Vec<EntryId>,
     },
     /// Read a piece of a checkpoint for a follower.
     Load {
@@ -134,7 +135,9 @@ pub enum CheckpointJob {
         to: NodeId,
         /// Which checkpoint.
         last_included: EntryId,
-        /// Where the piece begins, in bytes.
+        /// Its files that hold nothing above this index are left out.
+        above: Index,
+        /// Where in the others the piece begins, in bytes.
         offset: u64,
         /// How long it may be.
         max_bytes: usize,
@@ -143,15 +146,15 @@ pub enum CheckpointJob {
     Store {
         /// What it stands for.
         snapshot: Snapshot,
-        /// Where the piece lies, in bytes; at 0 a new checkpoint begins.
-        offset: u64,
-        /// The piece.
-        data: Bytes,
+        /// The piece; at 0 a new checkpoint begins.
+        chunk: SnapshotChunk,
     },
-    /// The checkpoint has arrived whole: check it, make it durable, read its state.
+    /// All of the checkpoint has arrived that this member lacked: check it, make it durable, read its state.
     Install {
         /// What it stands for.
         snapshot: Snapshot,
+        /// The state that it is put on, unless it is whole.
+        state: Box<Store>,
     },
     /// Keep room for the next checkpoint.
     Reserve {
@@ -187,12 +190,8 @@ pub enum CheckpointDone {
         to: NodeId,
         /// What the checkpoint stands for.
         snapshot: Snapshot,
-        /// Where the piece begins.
-        offset: u64,
         /// The piece.
-        data: Bytes,
-        /// Whether it is the last.
-        done: bool,
+        chunk: SnapshotChunk,
     },
     /// The checkpoint that was asked for is gone, or cannot be read now.
     Unavailable {

@@ -26,6 +26,7 @@ pub mod identity;
 mod job;
 mod lane;
 mod log_queue;
+mod log_weight;
 mod log_worker;
 mod manifest;
 mod member_changes;

@@ -50,9 +50,11 @@ pub(crate) enum ManifestError {
 }
 
 impl Manifest {
-    /// How long the checkpoint is: its segments, one behind the other.
-    pub(crate) fn len_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.len_bytes).sum()
+    /// The segments that somebody lacks who has a checkpoint up to `above`. The last one says in any case what the
+    /// state is.
+    pub(crate) fn segments_above(&self, above: Index) -> &[Segment] {
+        let held = self.segments.partition_point(|segment| segment.last_included.index <= above);
+        &self.segments[held.min(self.segments.len() - 1)..]
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -139,7 +139,7 @@ impl PeerMessage {
         let body_bytes = match self {
             PeerMessage::Raft(envelope) => match &envelope.message {
                 Message::AppendEntries { slice, .. } => slice.size_bytes(),
-                Message::InstallSnapshot { data, .. } => data.len(),
+                Message::InstallSnapshot { chunk, .. } => chunk.data.len(),
                 Message::PreVote { .. }
                 | Message::PreVoteReply { .. }
                 | Message::RequestVote { .. }

@@ -35,10 +35,8 @@ pub struct Options {
     /// A checkpoint is written anew when the files of the last one hold more than twice what is alive, and this many
     /// bytes more.
     pub max_dead_checkpoint_bytes: u64,
-    /// While a follower that answers is so far behind that the next checkpoint would have the log forget what
-    /// it needs, that checkpoint waits, until the log has grown by this many times as much as would have been
-    /// enough. (Otherwise a follower that takes longer to be sent a checkpoint than two of them are apart would
-    /// never catch up: each time it would find itself overtaken.)
+    /// While a checkpoint is on its way to a follower, the next one waits until the log has grown by this many times as
+    /// much as would have been enough: both would be slower.
     pub max_checkpoint_delay: u64,
     /// So much of the room that is kept for the next checkpoint is for what is written while clients' puts are refused:
     /// deletes, and what was under way.
@@ -47,8 +45,14 @@ pub struct Options {
     pub room_retry_us: u64,
     /// How often a leader tells all members what each of them has of the log.
     pub acknowledged_us: u64,
-    /// This many entries before a checkpoint stay in the log, for followers that are a little behind.
+    /// This many entries before a checkpoint stay in the log, for followers that are a little behind…
     pub catch_up_entries: u64,
+    /// …but no more than this many bytes of them.
+    pub catch_up_bytes: u64,
+    /// What a follower that answers needs of the log stays, too, that of one which is being sent a checkpoint from
+    /// there on: as much as twice the state, but no more than this many bytes. (Otherwise a follower that takes longer
+    /// to be sent a checkpoint than two of them are apart would never catch up.)
+    pub max_held_log_bytes: u64,
 }
 
 impl Options {
@@ -59,9 +63,23 @@ impl Options {
     }
 }
 
+impl Options {
+    /// How exactly the log is weighed.
+    pub(crate) fn log_mark_bytes(&self) -> u64 {
+        const LEAST_BYTES: u64 = 256;
+        (self.max_held_log_bytes / 4_096).min(self.catch_up_bytes / 64).max(LEAST_BYTES)
+    }
+
+    /// How much of the log stays for a follower, beside a state of so many bytes: more would take longer to be sent
+    /// than the state.
+    pub(crate) fn held_log_bytes(&self, state_bytes: u64) -> u64 {
+        state_bytes.saturating_mul(2).max(self.checkpoint_bytes).min(self.max_held_log_bytes)
+    }
+}
+
 impl Default for Options {
     /// etcd's values where it has them: 7 s (5 s and two election timeouts), a checkpoint every 10,000
-    /// entries, 5,000 entries kept.
+    /// entries, 5,000 entries kept. The log of a follower that needs it may grow to 1 GiB.
     fn default() -> Options {
         Options {
             raft: tenure_raft::Options::default(),
@@ -83,6 +101,8 @@ impl Default for Options {
             room_retry_us: 1_000_000,
             acknowledged_us: 1_000_000,
             catch_up_entries: 5_000,
+            catch_up_bytes: 64 << 20,
+            max_held_log_bytes: 1 << 30,
         }
     }
 }

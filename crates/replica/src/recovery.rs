@@ -4,13 +4,15 @@
 //! 2. The log gives the term, the vote and the entries. What it recovered is durable when it is open.
 //! 3. If the log does not contain the checkpoint's last entry, the checkpoint came from another member and
 //!    the crash hit before the log was reset: it is reset now.
-//! 4. The rest of the log is given to Raft, and applied again as far as Raft then says it is committed.
+//! 4. The log behind the checkpoint is given to Raft, and applied again as far as Raft then says it is committed. What
+//!    is kept before it, for followers, stays on the disk.
 
-use tenure_raft::{Configuration, HardState, NodeId, Restored, Snapshot, Term, Time};
+use tenure_raft::{Configuration, EntryId, HardState, NodeId, Restored, Snapshot, Term, Time};
 use tenure_store::Store;
 use tenure_wal::{Disk, Position, Recovered, Wal, WalError};
 
 use crate::checkpoint_worker::{CheckpointFault, CheckpointWorker};
+use crate::log_weight::LogWeight;
 use crate::log_worker::LogWorker;
 use crate::record::{entry_id, from_record, position};
 use crate::{Identity, Options, Replica};
@@ -121,18 +123,20 @@ pub fn start<D: Disk>(
         let nothing = Snapshot { configuration: first_configuration, ..Snapshot::default() };
         (nothing, Store::new())
     });
-    let (mut wal, recovered) = Wal::open(log_disk, log_options)?;
+    let last_included = snapshot.last_included;
+    // What the checkpoint holds is kept for followers: it may be much more than what is to be applied again.
+    let (mut wal, recovered) = Wal::open_behind(log_disk, log_options, last_included.index.0)?;
     let recovered_state = recovered.hard_state.map(|state| HardState {
         current_term: Term(state.current_term),
         voted_for: state.voted_for.map(NodeId),
     });
     let mut hard_state = recovered_state.unwrap_or_default();
-    let last_included = snapshot.last_included;
     let contains_checkpoint = wal.term_at(last_included.index.0) == Some(last_included.term.0)
         || position(last_included) == recovered.start;
     let mut log_start = entry_id(recovered.start);
-    let mut entries = Vec::new();
+    let (mut unread, mut entries) = (Vec::new(), Vec::new());
     if contains_checkpoint {
+        unread = terms_through(&wal, last_included);
         for record in recovered.entries {
             let index = record.index;
             let entry = from_record(record)
@@ -153,7 +157,16 @@ pub fn start<D: Disk>(
         wal.reset(position(last_included))?;
         log_start = last_included;
     }
-    let restored = Restored { hard_state, snapshot, log_start, entries };
-    let replica = Replica::new(identity, options, seed, restored, store, now);
+    let mut weight = LogWeight::new(log_start.index.0, options.log_mark_bytes());
+    wal.runs(last_included.index.0).for_each(|run| weight.add(run.last_index, run.bytes));
+    let restored = Restored { hard_state, snapshot, log_start, unread, entries };
+    let replica = Replica::new(identity, options, seed, restored, weight, store, now);
     Ok(Started { replica, log: LogWorker::new(wal), checkpoints, torn_tail: recovered.torn_tail })
+}
+
+/// The first entry of each term in the part of the log that the checkpoint holds.
+fn terms_through<D: Disk>(wal: &Wal<D>, last_included: EntryId) -> Vec<EntryId> {
+    let mut firsts: Vec<EntryId> = wal.runs(last_included.index.0).map(|run| entry_id(run.first)).collect();
+    firsts.dedup_by_key(|first| first.term);
+    firsts
 }

@@ -31,6 +31,7 @@ use crate::client_writes::ClientWrites;
 use crate::forwards::Forwards;
 use crate::job::{CheckpointDone, CheckpointJob, Failure, Job, LogDone, LogJob, Reply, RequestId};
 use crate::log_queue::LogQueue;
+use crate::log_weight::LogWeight;
 use crate::member_changes::MemberChanges;
 use crate::message::PeerMessage;
 use crate::room::Room;
@@ -49,6 +50,9 @@ pub struct Replica {
     member_changes: MemberChanges,
     log: LogQueue,
     checkpoint: Checkpointing,
+    log_weight: LogWeight,
+    /// More of the log is kept than usual: a follower needs it.
+    is_log_held: bool,
     loads: Loads,
     install: Option<Install>,
     room: Room,
@@ -105,6 +109,7 @@ impl Replica {
         options: Options,
         seed: u64,
         restored: Restored,
+        log_weight: LogWeight,
         store: Store,
         now: Time,
     ) -> Replica {
@@ -114,7 +119,8 @@ impl Replica {
             "the state is the one that the snapshot stands for"
         );
         let checkpoint = Checkpointing::covered(&store);
-        let recovered_through = restored.entries.last().map_or(0, |entry| entry.id.index.0);
+        let recovered_through =
+            restored.entries.last().map_or(store.applied_index(), |entry| entry.id.index.0);
         let node = Node::new(identity.member_id, options.raft.clone(), seed, restored, now);
         Replica {
             writes: ClientWrites::new(identity.member_id, identity.boot),
@@ -127,6 +133,8 @@ impl Replica {
             member_changes: MemberChanges::default(),
             log: LogQueue::default(),
             checkpoint,
+            log_weight,
+            is_log_held: false,
             loads: Loads::default(),
             install: None,
             room: Room::default(),
@@ -354,9 +362,9 @@ impl Replica {
                 self.checkpoint.fail(self.now, &self.options);
                 self.room.on_reserve_used();
             }
-            CheckpointDone::Loaded { to, snapshot, offset, data, done } => {
+            CheckpointDone::Loaded { to, snapshot, chunk } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
-                self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, offset, data, done);
+                self.node.on_snapshot_chunk_loaded(self.now, to, snapshot, chunk);
             }
             CheckpointDone::Unavailable { to, last_included, unreadable } => {
                 self.jobs.extend(self.loads.end(to).map(Job::Checkpoint));
@@ -497,16 +505,17 @@ impl Replica {
             Effect::LoadEntries { to, first, last, max_bytes } => {
                 self.jobs.push_back(Job::Log(LogJob::Read { to, first, last, max_bytes }));
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
-                let job = CheckpointJob::Load { to, last_included, offset, max_bytes };
+            Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes } => {
+                let job = CheckpointJob::Load { to, last_included, above, offset, max_bytes };
                 self.jobs.extend(self.loads.begin(to, job).map(Job::Checkpoint));
             }
-            Effect::StoreSnapshotChunk { snapshot, offset, data, done: _ } => {
-                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, offset, data }));
+            Effect::StoreSnapshotChunk { snapshot, chunk } => {
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Store { snapshot, chunk }));
             }
             Effect::InstallSnapshot(snapshot) => {
                 self.install = Some(Install::Checking { snapshot: snapshot.clone() });
-                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot }));
+                let state = Box::new(self.store.fork());
+                self.jobs.push_back(Job::Checkpoint(CheckpointJob::Install { snapshot, state }));
             }
             Effect::Event(event) => {
                 if let Event::ConfigurationChanged { .. } = event {

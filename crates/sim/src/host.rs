@@ -2,7 +2,7 @@
 //! everything on the way.
 
 use tenure_raft::{Envelope, Event as RaftEvent, Message, NodeId, RoleKind, invariants};
-use tenure_replica::{Job, LogJob, PeerMessage, Reply, RequestId};
+use tenure_replica::{CheckpointJob, Job, LogJob, PeerMessage, Reply, RequestId};
 use tenure_store::{Command, Response};
 
 use crate::action::OperationId;
@@ -468,10 +468,20 @@ impl World {
         self.judges.on_step(node)?;
         let is_compaction = |job: &&LogJob| matches!(job, LogJob::Compact { .. });
         let compactions = process.log_jobs.iter().filter(is_compaction).count();
+        let chunks = process.checkpoint_jobs.iter().filter_map(|job| match job {
+            CheckpointJob::Store { chunk, .. } => Some(chunk.data.len()),
+            CheckpointJob::Take { .. }
+            | CheckpointJob::Load { .. }
+            | CheckpointJob::Install { .. }
+            | CheckpointJob::Reserve { .. } => None,
+        });
+        let chunks: Vec<usize> = chunks.collect();
         let queued = Queued {
             log_jobs: process.log_jobs.len() - compactions,
             compactions,
-            checkpoint_jobs: process.checkpoint_jobs.len(),
+            checkpoint_jobs: process.checkpoint_jobs.len() - chunks.len(),
+            chunks: chunks.len(),
+            chunk_bytes: chunks.iter().sum(),
         };
         resources::check(&process.replica.status(), queued, &self.plan.replica, self.plan.machines())?;
         require("what was acknowledged is kept", process.replica.loss().is_none(), || {

@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, RoleKind, Round, Snapshot, Term,
-    Time,
+    Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, RoleKind, Round, Snapshot,
+    SnapshotChunk, Term, Time,
 };
 use tenure_replica::{
     ChangeAnswer, ChangeMembers, Forward, ForwardRefusal, ForwardRefused, MemberChange, MembersChanged,
@@ -124,7 +124,9 @@ fn consensus(replica: &Replica, from: NodeId, term: Term, random: &mut Random) -
         }
         _ => {
             let snapshot = Snapshot { last_included: far, configuration: node.configuration().clone() };
-            Message::InstallSnapshot { snapshot, offset: 0, data: Bytes::from_static(b"lie"), done: true }
+            let chunk =
+                SnapshotChunk { data: Bytes::from_static(b"lie"), done: true, ..SnapshotChunk::default() };
+            Message::InstallSnapshot { snapshot, chunk }
         }
     }
 }

@@ -331,8 +331,6 @@ fn replica_options(
     heartbeat_interval_us: u64,
 ) -> tenure_replica::Options {
     let raft = raft_options(random, election_timeout_us, heartbeat_interval_us);
-    // Small pieces take their time: as many checkpoints as one of them takes to be sent, at least.
-    let delays = if raft.snapshot_chunk_bytes == LARGE_CHUNK_BYTES { [4, 8, 100] } else { [100, 100, 1_000] };
     tenure_replica::Options {
         raft,
         request_timeout_us: random.pick(&[2, 3, 7]) * election_timeout_us,
@@ -348,12 +346,14 @@ fn replica_options(
         checkpoint_entries: random.pick(&[10, 50, 300, 100_000]),
         checkpoint_bytes: random.pick(&[2_000, 64 << 20]),
         max_dead_checkpoint_bytes: random.pick(&[0, 2_000, 1 << 20]),
-        max_checkpoint_delay: random.pick(&delays),
+        max_checkpoint_delay: random.pick(&[1, 8, 100]),
         // See `fill_disks`.
         reserve_bytes: 16 << 20,
         room_retry_us: SECOND_US,
         acknowledged_us: SECOND_US,
         catch_up_entries: random.pick(&[0, 5, 100]),
+        catch_up_bytes: random.pick(&[0, 2_000, 64 << 20]),
+        max_held_log_bytes: random.pick(&[10_000, 1 << 30]),
     }
 }
 

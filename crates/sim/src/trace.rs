@@ -175,9 +175,12 @@ fn facts_of_raft(message: &Message) -> [u64; 3] {
         Message::Heartbeat { commit_index, round } => [8, commit_index.0, round.0],
         Message::HeartbeatReply { round } => [9, round.0, 0],
         Message::CommitNotice { commit_index } => [16, commit_index.0, 0],
-        Message::InstallSnapshot { snapshot, offset, .. } => [10, snapshot.last_included.index.0, *offset],
-        Message::InstallSnapshotReply { reply: SnapshotReply::Received { next_offset }, .. } => {
-            [11, *next_offset, 0]
+        Message::InstallSnapshot { snapshot, chunk } => [10, snapshot.last_included.index.0, chunk.offset],
+        Message::InstallSnapshotReply { reply: SnapshotReply::Received { next_offset, above }, .. } => {
+            [11, *next_offset, above.0]
+        }
+        Message::InstallSnapshotReply { reply: SnapshotReply::Missing { next_offset, above }, .. } => {
+            [17, *next_offset, above.0]
         }
         Message::InstallSnapshotReply { reply: SnapshotReply::Installed { match_index }, .. } => {
             [12, match_index.0, 0]

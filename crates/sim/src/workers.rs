@@ -187,12 +187,12 @@ impl World {
             return Ok(());
         };
         let Some(job) = process.checkpoint_jobs.pop_front() else { return Ok(()) };
-        if let CheckpointJob::Take { state, snapshot } = &job {
+        if let CheckpointJob::Take { state, snapshot, .. } = &job {
             self.judges.on_snapshot(it.id, snapshot)?;
             self.judges.on_checkpoint(it.id, state.applied_index(), state.state_hash())?;
             self.coverage.reach(Mark::CheckpointTaken);
         }
-        if let CheckpointJob::Install { snapshot } = &job {
+        if let CheckpointJob::Install { snapshot, .. } = &job {
             kept::check_needed(process.replica.node(), snapshot.last_included)?;
         }
         let takes_us = self.lie_in_wait_at(member, &job);
@@ -207,11 +207,11 @@ impl World {
         );
         match process.checkpoints.run(job) {
             Ok(mut done) => {
-                if let CheckpointDone::Loaded { data, .. } = &mut done
+                if let CheckpointDone::Loaded { chunk, .. } = &mut done
                     && self.random.chance(self.plan.disks.misread_ppm)
                 {
                     self.coverage.reach(Mark::Misread);
-                    *data = misread(data, &mut self.random);
+                    chunk.data = misread(&chunk.data, &mut self.random);
                 }
                 process.checkpoint_running = Some(done);
                 let event = Event::To { member, start: it.start, input: Input::CheckpointDone };
@@ -334,10 +334,10 @@ impl std::fmt::Display for ShownCheckpointJob<'_> {
             CheckpointJob::Load { to, last_included, offset, .. } => {
                 write!(f, "load {last_included} at {offset} for {to}")
             }
-            CheckpointJob::Store { snapshot, offset, data } => {
-                write!(f, "store {} at {offset} +{}", snapshot.last_included, data.len())
+            CheckpointJob::Store { snapshot, chunk } => {
+                write!(f, "store {}{chunk}", snapshot.last_included)
             }
-            CheckpointJob::Install { snapshot } => write!(f, "install {}", snapshot.last_included),
+            CheckpointJob::Install { snapshot, .. } => write!(f, "install {}", snapshot.last_included),
             CheckpointJob::Reserve { bytes } => write!(f, "reserve {bytes}"),
         }
     }

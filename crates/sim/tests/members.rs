@@ -61,7 +61,7 @@ fn c4_who_is_removed_goes_and_disturbs_nobody() {
 
 #[test]
 fn c5_the_service_runs_on_while_members_change() {
-    let (coverage, answered) = changing(5_000, 15, |plan| {
+    let (coverage, answered) = changing(5_000, 30, |plan| {
         let member_change_us = plan.faults.member_change_us;
         plan.faults = tenure_sim::FaultPlan { member_change_us, ..tenure_sim::FaultPlan::default() };
     });
@@ -71,7 +71,7 @@ fn c5_the_service_runs_on_while_members_change() {
 
 #[test]
 fn c5_operators_may_ask_any_member_and_are_told_the_truth() {
-    let (coverage, _) = changing(7_000, 25, |plan| {
+    let (coverage, _) = changing(7_000, 50, |plan| {
         plan.faults.asks_any_member = true;
         plan.faults.disk_loss_us = None;
     });

@@ -155,6 +155,10 @@ impl Store {
         Ok(Response::Txn(response))
     }
 
+    pub(crate) fn into_state(self) -> State {
+        self.state
+    }
+
     /// Another store of the same state, which goes on by itself; costs a few counters.
     #[must_use]
     pub fn fork(&self) -> Store {

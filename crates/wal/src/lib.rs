@@ -46,5 +46,5 @@ pub use error::WalError;
 pub use format::{FORMAT_VERSION, MAX_BATCH_BYTES};
 pub use memory_disk::{Crash, Fault, FaultKind, MemoryDisk, MemoryFile, Operation, SECTOR_BYTES};
 pub use real_disk::{RealDisk, RealFile};
-pub use types::{HardState, Options, Position, Record, Recovered, TornTail};
+pub use types::{HardState, Options, Position, Record, Recovered, Run, TornTail};
 pub use wal::Wal;

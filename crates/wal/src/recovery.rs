@@ -26,8 +26,8 @@ pub(crate) struct Found {
     pub(crate) torn_tail: Option<TornTail>,
 }
 
-/// Reads all segments, of which there is at least one.
-pub(crate) fn recover<D: Disk>(segments: &Segments<D>) -> Result<Found, WalError> {
+/// Reads all segments, of which there is at least one. Holds the entries behind an index in memory.
+pub(crate) fn recover<D: Disk>(segments: &Segments<D>, held_behind: u64) -> Result<Found, WalError> {
     let oldest = segments.oldest().expect("there is a segment");
     let newest = segments.newest().expect("there is a segment");
     check_none_missing(segments)?;
@@ -35,7 +35,7 @@ pub(crate) fn recover<D: Disk>(segments: &Segments<D>) -> Result<Found, WalError
     // Every other header is compared with what was read before it; with this one reading begins.
     check_entry_terms(header.hard_state, header.last, &[]).map_err(|why| segments.corrupt(oldest, 0, why))?;
     let (salt, seed) = (header.salt, Seed::new(header.salt));
-    let mut replay = Replay::new(&header, checksum);
+    let mut replay = Replay::new(&header, checksum, held_behind);
     for sequence in oldest..newest {
         let segment = segments.segment(sequence);
         let mut reader = SegmentReader::new(&segment.file, segment.len_bytes);

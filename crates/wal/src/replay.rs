@@ -14,6 +14,8 @@ use crate::types::{HardState, Position, Record};
 pub(crate) struct Replay {
     pub(crate) index: LogIndex,
     pub(crate) hard_state: Option<HardState>,
+    /// Only those behind this index are held.
+    held_behind: u64,
     entries: Vec<Record>,
     epoch: u64,
     /// The checksum of the last record, or of the segment header if there is none in this segment.
@@ -35,10 +37,11 @@ pub(crate) enum Rejected {
 
 impl Replay {
     /// Begins with the oldest segment.
-    pub(crate) fn new(header: &SegmentHeader, checksum: u32) -> Self {
+    pub(crate) fn new(header: &SegmentHeader, checksum: u32, held_behind: u64) -> Self {
         Self {
             index: LogIndex::new(header.last),
             hard_state: header.hard_state,
+            held_behind,
             entries: Vec::new(),
             epoch: header.epoch,
             chain: checksum,
@@ -150,7 +153,7 @@ impl Replay {
             let kept = (previous.index + 1).saturating_sub(first.index);
             self.entries.truncate(kept as usize);
         }
-        self.entries.extend(entries);
+        self.entries.extend(entries.into_iter().filter(|entry| entry.index > self.held_behind));
         Ok(())
     }
 
@@ -237,7 +240,7 @@ mod tests {
             last,
             hard_state: Some(HARD_STATE),
         };
-        let mut replay = Replay::new(&header, 0);
+        let mut replay = Replay::new(&header, 0, 0);
         let entries = [entry(11, 3), entry(12, 4), entry(13, 5)];
         assert_eq!(apply(&mut replay, BatchKind::Append, last, &entries, |_| ()), Ok(()));
         assert_eq!(apply(&mut replay, BatchKind::Compact, last, &[], |_| ()), Ok(()));

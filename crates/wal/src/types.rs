@@ -36,6 +36,17 @@ pub struct Position {
     pub term: u64,
 }
 
+/// Entries that follow each other, were written together and have one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first of them.
+    pub first: Position,
+    /// The last of them.
+    pub last_index: u64,
+    /// What was written with them, in bytes.
+    pub bytes: u64,
+}
+
 /// What was in the log when it was opened. All of it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -43,7 +54,7 @@ pub struct Recovered {
     pub hard_state: Option<HardState>,
     /// The entry before the first one kept.
     pub start: Position,
-    /// The entries kept, contiguous from `start.index + 1`.
+    /// The entries that were asked for, contiguous; all of them if they begin at `start.index + 1`.
     pub entries: Vec<Record>,
     /// Traces of a write that was never acknowledged, and was cut off.
     pub torn_tail: Option<TornTail>,

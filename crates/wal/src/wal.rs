@@ -14,7 +14,7 @@ use crate::index::{LogIndex, Place};
 use crate::recovery::{Found, recover};
 use crate::replay::{check_entry_terms, check_succession};
 use crate::segments::Segments;
-use crate::types::{HardState, Options, Position, Record, Recovered};
+use crate::types::{HardState, Options, Position, Record, Recovered, Run};
 
 /// How much is written again at once when the log is opened.
 const REWRITE_CHUNK_BYTES: u64 = 1 << 20;
@@ -68,11 +68,17 @@ impl<D: Disk> Wal<D> {
 
     /// Opens the log on this disk, or creates one if there is none. All that is returned is durable.
     pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), WalError> {
+        Self::open_behind(disk, options, 0)
+    }
+
+    /// The same, but of the entries only those behind `index` are returned, and held in memory: the others are only
+    /// checked.
+    pub fn open_behind(disk: D, options: Options, index: u64) -> Result<(Self, Recovered), WalError> {
         let mut segments = Segments::open(disk, &options)?;
         if segments.newest().is_none() {
             segments.begin(first_segment(options.salt), 0)?;
         }
-        let Found { mut replay, salt, end_offset, torn_tail } = recover(&segments)?;
+        let Found { mut replay, salt, end_offset, torn_tail } = recover(&segments, index)?;
         let newest = segments.newest().expect("a segment was found or begun");
         let recovered = Recovered {
             hard_state: replay.hard_state,
@@ -316,6 +322,17 @@ impl<D: Disk> Wal<D> {
     /// The term of an entry of the log, or of the one before the first.
     pub fn term_at(&self, index: u64) -> Option<u64> {
         self.index.term_at(index)
+    }
+
+    /// What the log holds up to the entry at `last_index`, from its first on: runs of entries that were written
+    /// together and have one term.
+    pub fn runs(&self, last_index: u64) -> impl Iterator<Item = Run> + '_ {
+        let spans = self.index.spans_from(0).take_while(move |span| span.first_index <= last_index);
+        spans.map(move |span| Run {
+            first: Position { index: span.first_index, term: span.term },
+            last_index: span.last_index.min(last_index),
+            bytes: u64::from(span.place.length),
+        })
     }
 
     /// The newest hard state.

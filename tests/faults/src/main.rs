@@ -1,14 +1,16 @@
 //! Faults that a real machine can make, against real members of Tenure, with clients whose every answer is judged.
 //!
 //! What it does and what it judges by is told in docs/faults.md. Exits with 1 if anything was not as it must be.
-//! Two other programs share what stands around the members: `faults heavy` asks for much (`tests/faults/heavy`), and
-//! `faults links` narrows what is between them (`tests/faults/links`).
+//! Three other programs share what stands around the members: `faults heavy` asks for much (`tests/faults/heavy`),
+//! `faults links` narrows what is between them (`tests/faults/links`), and `faults behind` measures how long a follower
+//! takes that is far behind (`tests/faults/behind`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod address;
 mod attack;
+mod behind;
 mod client;
 mod cluster;
 mod disk;
@@ -70,11 +72,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("heavy") {
-        return heavy::main(std::env::args().skip(2));
-    }
-    if std::env::args().nth(1).as_deref() == Some("links") {
-        return links::main(std::env::args().skip(2));
+    match std::env::args().nth(1).as_deref() {
+        Some("heavy") => return heavy::main(std::env::args().skip(2)),
+        Some("links") => return links::main(std::env::args().skip(2)),
+        Some("behind") => return behind::main(std::env::args().skip(2)),
+        _ => {}
     }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tenure_raft::{
     AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, ReadId, Round, SliceError,
-    Snapshot, SnapshotReply, Term,
+    Snapshot, SnapshotChunk, SnapshotReply, Term,
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::record::{self, RecordError};
@@ -221,14 +221,22 @@ fn parse_append_entries_reply(message: pb::AppendEntriesReply) -> Result<AppendR
 fn parse_install_snapshot(message: pb::InstallSnapshot) -> Result<Message, DecodeError> {
     let configuration = record::decode_configuration(&message.configuration)?;
     let snapshot = Snapshot { last_included: entry_id(message.last_included)?, configuration };
-    let offset = offset(message.offset)?;
-    Ok(Message::InstallSnapshot { snapshot, offset, data: message.data, done: message.done })
+    let (above, offset) = (index(message.above)?, offset(message.offset)?);
+    let chunk = SnapshotChunk { above, offset, data: message.data, done: message.done };
+    Ok(Message::InstallSnapshot { snapshot, chunk })
 }
 
 fn parse_install_snapshot_reply(message: pb::InstallSnapshotReply) -> Result<Message, DecodeError> {
     use pb::install_snapshot_reply::Outcome;
     let reply = match message.outcome.ok_or(DecodeError::Missing("the outcome of a snapshot's chunk"))? {
-        Outcome::Received(received) => SnapshotReply::Received { next_offset: offset(received.next_offset)? },
+        Outcome::Received(received) => {
+            let (next_offset, above) = (offset(received.next_offset)?, index(received.above)?);
+            SnapshotReply::Received { next_offset, above }
+        }
+        Outcome::Missing(missing) => {
+            let (next_offset, above) = (offset(missing.next_offset)?, index(missing.above)?);
+            SnapshotReply::Missing { next_offset, above }
+        }
         Outcome::Installed(installed) => {
             SnapshotReply::Installed { match_index: index(installed.match_index)? }
         }

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 use prost::Message as _;
 use tenure_raft::{
-    AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Snapshot, SnapshotReply,
+    AppendReply, Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Snapshot, SnapshotChunk,
+    SnapshotReply,
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::{
@@ -161,14 +162,16 @@ fn message(message: &Message) -> pb::raft::Message {
         Message::CommitNotice { commit_index } => {
             Pb::CommitNotice(pb::CommitNotice { commit_index: commit_index.0 })
         }
-        Message::InstallSnapshot { snapshot, offset, data, done } => {
+        Message::InstallSnapshot { snapshot, chunk } => {
             let Snapshot { last_included, configuration } = snapshot;
+            let SnapshotChunk { above, offset, data, done } = chunk;
             Pb::InstallSnapshot(pb::InstallSnapshot {
                 last_included: entry_id(*last_included),
                 configuration: record::encode_configuration(configuration).into(),
                 offset: *offset,
                 data: data.clone(),
                 done: *done,
+                above: above.0,
             })
         }
         Message::InstallSnapshotReply { last_included, reply } => {
@@ -212,8 +215,11 @@ fn append_entries_reply(reply: AppendReply) -> pb::AppendEntriesReply {
 
 fn install_snapshot_reply(last_included: EntryId, reply: SnapshotReply) -> pb::InstallSnapshotReply {
     let outcome = match reply {
-        SnapshotReply::Received { next_offset } => {
-            pb::install_snapshot_reply::Outcome::Received(pb::SnapshotReceived { next_offset })
+        SnapshotReply::Received { next_offset, above: Index(above) } => {
+            pb::install_snapshot_reply::Outcome::Received(pb::SnapshotReceived { next_offset, above })
+        }
+        SnapshotReply::Missing { next_offset, above: Index(above) } => {
+            pb::install_snapshot_reply::Outcome::Missing(pb::SnapshotMissing { next_offset, above })
         }
         SnapshotReply::Installed { match_index } => {
             let installed = pb::SnapshotInstalled { match_index: match_index.0 };

@@ -7,7 +7,7 @@ use proptest::sample::Index as Choice;
 use prost::Message as _;
 use tenure_raft::{
     AppendReply, Configuration, Entry, EntryId, Envelope, Index, Learner, LogSlice, Message, Payload, ReadId,
-    Round, Snapshot, SnapshotReply, Term, Voters,
+    Round, Snapshot, SnapshotChunk, SnapshotReply, Term, Voters,
 };
 use tenure_replica::peers::Standing;
 use tenure_replica::{
@@ -124,11 +124,19 @@ fn any_raft_message() -> impl Strategy<Value = Message> {
             .prop_map(|(commit_index, round)| Message::Heartbeat { commit_index, round: Round(round) }),
         any::<u64>().prop_map(|round| Message::HeartbeatReply { round: Round(round) }),
         any_index().prop_map(|commit_index| Message::CommitNotice { commit_index }),
-        (snapshot, 0_u64..1 << 50, any_bytes(300), any::<bool>()).prop_map(
-            |(snapshot, offset, data, done)| Message::InstallSnapshot { snapshot, offset, data, done }
+        (snapshot, any_index(), 0_u64..1 << 50, any_bytes(300), any::<bool>()).prop_map(
+            |(snapshot, above, offset, data, done)| {
+                let chunk = SnapshotChunk { above, offset, data, done };
+                Message::InstallSnapshot { snapshot, chunk }
+            }
         ),
-        (any_entry_id(), 0_u64..1 << 50).prop_map(|(last_included, next_offset)| {
-            Message::InstallSnapshotReply { last_included, reply: SnapshotReply::Received { next_offset } }
+        (any_entry_id(), 0_u64..1 << 50, any_index()).prop_map(|(last_included, next_offset, above)| {
+            let reply = SnapshotReply::Received { next_offset, above };
+            Message::InstallSnapshotReply { last_included, reply }
+        }),
+        (any_entry_id(), 0_u64..1 << 50, any_index()).prop_map(|(last_included, next_offset, above)| {
+            let reply = SnapshotReply::Missing { next_offset, above };
+            Message::InstallSnapshotReply { last_included, reply }
         }),
         (any_entry_id(), any_index()).prop_map(|(last_included, match_index)| {
             Message::InstallSnapshotReply { last_included, reply: SnapshotReply::Installed { match_index } }
@@ -387,7 +395,8 @@ fn commands_arrive_as_slices_of_the_frame() {
 fn a_message_that_is_too_long_is_not_sent() {
     let data = Bytes::from(vec![0; MAX_FRAME_BYTES]);
     let snapshot = Snapshot::default();
-    let message = envelope(Message::InstallSnapshot { snapshot, offset: 0, data, done: true });
+    let chunk = SnapshotChunk { data, done: true, ..SnapshotChunk::default() };
+    let message = envelope(Message::InstallSnapshot { snapshot, chunk });
     let mut out = BytesMut::new();
     let refused = encode_frame(&message, &mut out).expect_err("too long");
     assert!(refused.found_bytes > MAX_FRAME_BYTES);

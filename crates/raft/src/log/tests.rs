@@ -72,7 +72,7 @@ impl Pair {
     fn new() -> Pair {
         let configuration = Configuration::of_voters([server(1), server(2)]);
         let snapshot = Snapshot { configuration: configuration.clone(), ..Snapshot::default() };
-        let log = RaftLog::restore(snapshot, EntryId::ZERO, Vec::new());
+        let log = RaftLog::restore(snapshot, EntryId::ZERO, &[], Vec::new());
         Pair { log, list: ListLog { entries: Vec::new(), first_configuration: configuration } }
     }
 
@@ -150,7 +150,9 @@ enum Action {
     Shrink {
         max_bytes: usize,
     },
-    Restart,
+    Restart {
+        unread: u64,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -166,7 +168,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0_u64..3).prop_map(|back| Action::Snapshot { back }),
         2 => (0_u64..3).prop_map(|back| Action::Compact { back }),
         2 => (0_usize..300).prop_map(|max_bytes| Action::Shrink { max_bytes }),
-        1 => Just(Action::Restart),
+        1 => (0_u64..8).prop_map(|unread| Action::Restart { unread }),
     ]
 }
 
@@ -236,13 +238,17 @@ impl Pair {
         self.log.last_applied = self.log.applying_index;
     }
 
-    /// What a restart finds: everything durable, and the snapshot.
-    fn restart(&mut self) {
+    /// What a restart finds: everything durable, and the snapshot. So many of the entries that it holds are not read.
+    fn restart(&mut self, unread: u64) {
         let keep = self.log.persisted_index.max(self.log.commit_index).0 as usize;
         self.list.entries.truncate(keep);
         let start = self.log.start();
-        let entries = self.list.entries[start.index.0 as usize..].to_vec();
-        self.log = RaftLog::restore(self.log.snapshot().clone(), start, entries);
+        let mut entries = self.list.entries[start.index.0 as usize..].to_vec();
+        let covered = self.log.snapshot().last_included.index.0 - start.index.0;
+        let mut unread: Vec<EntryId> =
+            entries.drain(..unread.min(covered) as usize).map(|entry| entry.id).collect();
+        unread.dedup_by_key(|id| id.term);
+        self.log = RaftLog::restore(self.log.snapshot().clone(), start, &unread, entries);
     }
 
     fn act(&mut self, action: Action) {
@@ -274,7 +280,7 @@ impl Pair {
                 log.compact(Index(log.snapshot().last_included.index.0.saturating_sub(back)));
             }
             Action::Shrink { max_bytes } => log.shrink(max_bytes),
-            Action::Restart => self.restart(),
+            Action::Restart { unread } => self.restart(unread),
         }
     }
 }

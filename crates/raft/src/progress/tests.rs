@@ -3,10 +3,14 @@
 use proptest::prelude::*;
 
 use super::{Progress, ProgressState};
-use crate::{EntryId, Index, Term, Time};
+use crate::{EntryId, Index, Snapshot, Term, Time};
 
 const MAX_MESSAGES: usize = 3;
 const MAX_BYTES: usize = 100;
+
+fn snapshot(index: u64, term: u64) -> Snapshot {
+    Snapshot { last_included: EntryId::new(Index(index), Term(term)), ..Snapshot::default() }
+}
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -66,7 +70,7 @@ proptest! {
                     prop_assert_eq!(progress.next_index, next_index, "what was sent may have arrived");
                 }
                 Action::Snapshot { index } => {
-                    progress.become_snapshot(EntryId::new(Index(index), Term(1)));
+                    progress.become_snapshot(now, snapshot(index, 1));
                     prop_assert!(!progress.may_send(MAX_MESSAGES, MAX_BYTES));
                     prop_assert_eq!(progress.next_index, next_index);
                 }
@@ -156,7 +160,7 @@ fn what_is_sent_again_is_booked_once() {
 #[test]
 fn a_snapshot_ends_when_the_follower_is_there() {
     let mut progress = Progress::new(Time(0), Index(1));
-    progress.become_snapshot(EntryId::new(Index(7), Term(2)));
+    progress.become_snapshot(Time(0), snapshot(7, 2));
     progress.accept(Time(9), Index(6));
     assert!(matches!(progress.state, ProgressState::Snapshot { .. }));
     progress.accept(Time(9), Index(7));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tenure_raft::{
     AppendReply, Effect, Entry, EntryId, Envelope, Event, Fate, Index, Message, Node, NodeId, ReadId,
-    RoleKind, Snapshot, Time, invariants,
+    RoleKind, Snapshot, SnapshotChunk, Time, invariants,
 };
 
 use super::{Answer, Cluster, Happening, Image, Machine, Operation, Write};
@@ -99,11 +99,11 @@ impl Cluster {
                 let entries = load_entries(self.disk(id), first, last, max_bytes);
                 self.input(id, |node, now| node.on_entries_loaded(now, to, entries));
             }
-            Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes } => {
-                self.load_chunk(id, to, last_included, offset, max_bytes);
+            Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes } => {
+                self.load_chunk(id, to, last_included, (above, offset), max_bytes);
             }
-            Effect::StoreSnapshotChunk { snapshot, offset, data, .. } => {
-                self.store_chunk(id, snapshot.last_included, offset, &data);
+            Effect::StoreSnapshotChunk { snapshot, chunk } => {
+                self.store_chunk(id, snapshot.last_included, chunk.offset, &chunk.data);
             }
             Effect::InstallSnapshot(snapshot) => {
                 let data = Bytes::from(std::mem::take(&mut self.server_mut(id).incoming));
@@ -187,7 +187,14 @@ impl Cluster {
         self.serve_reads(id);
     }
 
-    fn load_chunk(&mut self, id: NodeId, to: NodeId, last_included: EntryId, offset: u64, max_bytes: usize) {
+    fn load_chunk(
+        &mut self,
+        id: NodeId,
+        to: NodeId,
+        last_included: EntryId,
+        (above, offset): (Index, u64),
+        max_bytes: usize,
+    ) {
         let image = self.disk(id);
         let (snapshot, all) = (image.snapshot.clone(), image.snapshot_data.clone());
         if snapshot.last_included != last_included {
@@ -198,7 +205,9 @@ impl Cluster {
         let end = (first + max_bytes).min(all.len());
         let done = end == all.len();
         let data = all.slice(first..end);
-        self.input(id, |node, now| node.on_snapshot_chunk_loaded(now, to, snapshot, offset, data, done));
+        let chunk = SnapshotChunk { above, offset, data, done };
+        // Whoever drains goes on with what this leads to: chunk upon chunk, each would be one call deeper.
+        self.input_before_drain(id, |node, now| node.on_snapshot_chunk_loaded(now, to, snapshot, chunk));
     }
 
     fn store_chunk(&mut self, id: NodeId, last_included: EntryId, offset: u64, data: &[u8]) {

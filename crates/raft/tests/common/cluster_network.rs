@@ -168,7 +168,7 @@ impl Network {
 fn payload_bytes(message: &Message) -> usize {
     match message {
         Message::AppendEntries { slice, .. } => slice.size_bytes(),
-        Message::InstallSnapshot { data, .. } => data.len(),
+        Message::InstallSnapshot { chunk, .. } => chunk.data.len(),
         Message::PreVote { .. }
         | Message::PreVoteReply { .. }
         | Message::RequestVote { .. }

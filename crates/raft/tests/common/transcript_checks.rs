@@ -91,7 +91,10 @@ impl History {
             | Message::HeartbeatReply { .. }
             | Message::CommitNotice { .. }
             | Message::InstallSnapshot { .. }
-            | Message::InstallSnapshotReply { reply: SnapshotReply::Received { .. }, .. }
+            | Message::InstallSnapshotReply {
+                reply: SnapshotReply::Received { .. } | SnapshotReply::Missing { .. },
+                ..
+            }
             | Message::TimeoutNow
             | Message::ReadIndex { .. }
             | Message::ReadIndexReply { .. } => {}

@@ -27,6 +27,7 @@ impl Disk {
             hard_state: self.hard_state,
             snapshot: self.snapshot.clone(),
             log_start: self.log_start,
+            unread: Vec::new(),
             entries: self.entries.clone(),
         }
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tenure_raft::invariants::{check, check_step, summary};
 use tenure_raft::{
     Configuration, Effect, Entry, EntryId, Envelope, Event, Fate, Index, Node, NodeId, Options, Pending,
-    ReadId, RoleKind, Snapshot, Time,
+    ReadId, RoleKind, Snapshot, SnapshotChunk, Time,
 };
 
 use super::checks::{History, check_log_matching};
@@ -350,12 +350,12 @@ impl Rig {
 
     fn load_chunks(&mut self, id: NodeId, count: usize) {
         for _ in 0..count {
-            let Some(Effect::LoadSnapshotChunk { to, last_included, offset, max_bytes }) =
+            let Some(Effect::LoadSnapshotChunk { to, last_included, above, offset, max_bytes }) =
                 self.server(id).leaving.pop_front()
             else {
                 return;
             };
-            self.load_chunk(id, to, last_included, offset, max_bytes);
+            self.load_chunk(id, to, last_included, (above, offset), max_bytes);
         }
     }
 
@@ -365,25 +365,33 @@ impl Rig {
         self.drain(id);
     }
 
-    fn load_chunk(&mut self, id: NodeId, to: NodeId, last_included: EntryId, offset: u64, max_bytes: usize) {
+    fn load_chunk(
+        &mut self,
+        id: NodeId,
+        to: NodeId,
+        last_included: EntryId,
+        (above, offset): (Index, u64),
+        max_bytes: usize,
+    ) {
         let Disk { snapshot, snapshot_data: data, .. } = self.server(id).disk.clone();
         if snapshot.last_included != last_included {
             return self.call(id, |node, now| node.on_snapshot_unavailable(now, to, last_included));
         }
         let begin = (offset as usize).min(data.len());
         let end = (begin + max_bytes).min(data.len());
-        let (chunk, done) = (data.slice(begin..end), end == data.len());
-        self.call(id, |node, now| node.on_snapshot_chunk_loaded(now, to, snapshot, offset, chunk, done));
+        let (data, done) = (data.slice(begin..end), end == data.len());
+        let chunk = SnapshotChunk { above, offset, data, done };
+        self.call(id, |node, now| node.on_snapshot_chunk_loaded(now, to, snapshot, chunk));
     }
 
     fn finish_arriving(&mut self, id: NodeId, count: usize) {
         for _ in 0..count {
             match self.server(id).arriving.pop_front() {
-                Some(Effect::StoreSnapshotChunk { snapshot, offset, data, .. }) => {
+                Some(Effect::StoreSnapshotChunk { snapshot, chunk }) => {
                     let incoming = &mut self.server(id).incoming;
-                    incoming.truncate(offset as usize);
-                    assert_eq!(incoming.len(), offset as usize, "chunks follow each other");
-                    incoming.extend_from_slice(&data);
+                    incoming.truncate(chunk.offset as usize);
+                    assert_eq!(incoming.len(), chunk.offset as usize, "chunks follow each other");
+                    incoming.extend_from_slice(&chunk.data);
                     let last_included = snapshot.last_included;
                     self.call(id, |node, now| node.on_snapshot_chunk_stored(now, last_included));
                 }

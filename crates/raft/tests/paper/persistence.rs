@@ -1,6 +1,8 @@
 //! Persistence: P1 and P2 (§5.1, figure 2, §7).
 
-use tenure_raft::{AppendReply, HardState, Index, Message, Options, RoleKind, Round, Snapshot, Term};
+use tenure_raft::{
+    AppendReply, HardState, Index, Message, Options, RoleKind, Round, Snapshot, SnapshotChunk, Term,
+};
 
 use crate::cluster::single::{Single, append, id, to};
 use crate::cluster::{Answer, Cluster, Image, n};
@@ -185,8 +187,8 @@ fn p2_a_snapshot_waits_for_the_entries_being_applied() {
     follower.receive(2, 1, append(id(2, 1), &[], 2));
     assert_eq!(follower.applied.len(), 2, "they are being applied");
     let snapshot = Snapshot { last_included: id(9, 1), configuration: follower.node.configuration().clone() };
-    let message =
-        Message::InstallSnapshot { snapshot: snapshot.clone(), offset: 0, data: "x".into(), done: true };
+    let chunk = SnapshotChunk { data: "x".into(), done: true, ..SnapshotChunk::default() };
+    let message = Message::InstallSnapshot { snapshot: snapshot.clone(), chunk };
     follower.receive(2, 1, message);
     follower.input(|node, now| node.on_snapshot_chunk_stored(now, snapshot.last_included));
     assert_eq!(follower.installing, []);

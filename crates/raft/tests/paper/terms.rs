@@ -1,7 +1,8 @@
 //! Terms: T1 to T3 (§5.1, §5.2).
 
 use tenure_raft::{
-    AppendReply, Configuration, Event, Index, Message, ReadId, RoleKind, Round, Snapshot, SnapshotReply, Term,
+    AppendReply, Configuration, Event, Index, Message, ReadId, RoleKind, Round, Snapshot, SnapshotChunk,
+    SnapshotReply, Term,
 };
 
 use crate::cluster::single::{Single, append, id};
@@ -23,10 +24,13 @@ fn one_of_each() -> Vec<Message> {
         Message::Heartbeat { commit_index: Index(1), round },
         Message::HeartbeatReply { round },
         Message::CommitNotice { commit_index: Index(1) },
-        Message::InstallSnapshot { snapshot, offset: 0, data: "x".into(), done: true },
+        Message::InstallSnapshot {
+            snapshot,
+            chunk: SnapshotChunk { data: "x".into(), done: true, ..SnapshotChunk::default() },
+        },
         Message::InstallSnapshotReply {
             last_included: id(1, 1),
-            reply: SnapshotReply::Received { next_offset: 0 },
+            reply: SnapshotReply::Received { next_offset: 0, above: Index(0) },
         },
         Message::TimeoutNow,
         Message::ReadIndex { read },

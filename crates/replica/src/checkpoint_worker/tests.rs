@@ -14,7 +14,9 @@ fn put(store: &mut Store, value: usize) {
 fn take(worker: &mut CheckpointWorker<MemoryDisk>, store: &Store) -> CheckpointDone {
     let last_included = EntryId::new(Index(store.applied_index()), Term(1));
     let snapshot = Snapshot { last_included, configuration: Configuration::default() };
-    worker.run(CheckpointJob::Take { snapshot, state: store.snapshot() }).expect("no fault but a full disk")
+    worker
+        .run(CheckpointJob::Take { snapshot, state: store.snapshot(), sent: Vec::new() })
+        .expect("no fault but a full disk")
 }
 
 /// Whatever has to go to make room, what a manifest names stays.

@@ -72,6 +72,7 @@ impl Replica {
     fn on_executed(&mut self, outcome: Outcome) {
         let Outcome { id, size_bytes, origin, applied, changes_roster, compacted } = outcome;
         self.checkpoint.on_applied(size_bytes);
+        self.log_weight.add(id.index.0, size_bytes as u64);
         self.roster_version += u64::from(changes_roster);
         if let Some((before, revision)) = compacted
             && id.index.0 > self.recovered_through

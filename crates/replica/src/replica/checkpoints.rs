@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use tenure_raft::{EntryId, NodeId, Snapshot};
+use tenure_raft::{EntryId, Index, NodeId, Snapshot};
 use tenure_store::Store;
 
 use super::{Install, Replica};
+use crate::Options;
 use crate::checkpointing::Due;
 use crate::job::{CheckpointJob, Failure, Job, LogJob, Reply};
+use crate::log_weight::LogWeight;
 
 /// The pieces of checkpoints that are being read for followers: one for each at a time. Whoever leads again and again
 /// while its disk stands still asks anew each time, and only the last of these questions is worth an answer.
@@ -44,7 +46,7 @@ impl Loads {
 impl Replica {
     pub(super) fn checkpoint_if_due(&mut self) {
         let due = Due {
-            is_held: self.is_log_needed() && !self.room.is_short(),
+            is_held: self.node.snapshots_sent().next().is_some() && !self.room.is_short(),
             is_urgent: self.room.is_urgent(self.now),
             is_short: self.room.is_short(),
             now: self.now,
@@ -55,12 +57,7 @@ impl Replica {
             }
             self.take_checkpoint();
         }
-    }
-
-    /// Whether a follower that answers needs entries that would go with a checkpoint taken now.
-    fn is_log_needed(&self) -> bool {
-        let kept_from = self.store.applied_index().saturating_sub(self.options.catch_up_entries);
-        self.node.oldest_needed_index().is_some_and(|needed| needed.0 <= kept_from)
+        self.let_go_of_log();
     }
 
     /// Starts a checkpoint of the applied state.
@@ -74,20 +71,46 @@ impl Replica {
         };
         self.checkpoint.begin(&self.store);
         let state = self.store.snapshot();
-        self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state }));
+        let sent = self.node.snapshots_sent().collect();
+        self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state, sent }));
     }
 
-    /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little
-    /// behind, unless the disk is short of room.
+    /// What was kept of the log for a follower goes when that needs it no more.
+    fn let_go_of_log(&mut self) {
+        let covered = self.node.log().snapshot().last_included.index.0;
+        let usual = self.usual_start(covered);
+        let is_needed = self.node.oldest_needed_index().is_some_and(|needed| needed.0 <= usual);
+        if self.is_log_held && !is_needed {
+            self.compact_log(covered);
+        }
+    }
+
+    /// Where the log begins behind a checkpoint up to `covered` when no follower is far behind: right there, if the disk
+    /// is short of room.
+    fn usual_start(&self, covered: u64) -> u64 {
+        if self.room.is_short() {
+            return covered;
+        }
+        let Options { catch_up_entries, catch_up_bytes, .. } = self.options;
+        covered.saturating_sub(catch_up_entries).max(self.log_weight.start_of(covered, catch_up_bytes))
+    }
+
+    /// A checkpoint covers the log up to `covered`; a part before it stays for followers that are a little behind,
+    /// and what one that is further behind needs, within a bound.
     pub(super) fn compact_log(&mut self, covered: u64) {
-        let kept_entries = if self.room.is_short() { 0 } else { self.options.catch_up_entries };
-        let through = tenure_raft::Index(covered.saturating_sub(kept_entries));
+        let usual = self.usual_start(covered);
+        let needed = self.node.oldest_needed_index().map_or(usual, |needed| needed.previous().0.min(usual));
+        let is_short = self.room.is_short();
+        let most_bytes = if is_short { 0 } else { self.options.held_log_bytes(self.store.size_bytes()) };
+        let through = Index(self.log_weight.start_of(covered, most_bytes).max(needed));
+        self.is_log_held = through.0 < usual;
         let log = self.node.log();
         if through <= log.start().index {
             return;
         }
         let Some(term) = log.term_at(through) else { return };
         self.node.compact_log(through);
+        self.log_weight.forget_through(through.0);
         let through = EntryId::new(through, term);
         self.jobs.push_back(Job::Log(LogJob::Compact { through }));
     }
@@ -111,6 +134,8 @@ impl Replica {
         assert!(!self.is_applying, "a snapshot is installed while nothing is being executed");
         self.replace_store(store);
         self.checkpoint.install(&self.store);
+        self.log_weight = LogWeight::new(last_included.index.0, self.options.log_mark_bytes());
+        self.is_log_held = false;
         self.roster_version += 1;
         self.node.on_snapshot_installed(self.now, last_included);
         for request in self.writes.on_snapshot_installed(last_included.term) {
@@ -126,8 +151,13 @@ mod tests {
     #[test]
     fn one_piece_is_read_for_each_follower_and_the_last_that_was_asked_for_is_next() {
         let [one, other] = [1, 2].map(|number| NodeId::new(number).unwrap());
-        let load =
-            |to, offset| CheckpointJob::Load { to, last_included: EntryId::default(), offset, max_bytes: 9 };
+        let load = |to, offset| CheckpointJob::Load {
+            to,
+            last_included: EntryId::default(),
+            above: Index(0),
+            offset,
+            max_bytes: 9,
+        };
         let offset = |job: Option<CheckpointJob>| match job {
             Some(CheckpointJob::Load { offset, .. }) => Some(offset),
             _ => None,

@@ -163,7 +163,7 @@ fn assert_a_follower_gets_over(spoil: impl Fn(&MemoryDisk)) {
     let mut cluster = Cluster::new(options());
     let leader = cluster.await_leader();
     let behind = leader % 3 + 1;
-    cluster.cut_off = Some(behind);
+    cluster.cut_off_for_long(behind);
     (0..100).for_each(|key| assert_eq!(put(&mut cluster, leader, key), Ok(())));
     spoil(&cluster.members[&leader].disks.snap);
     cluster.cut_off = None;

@@ -228,6 +228,14 @@ impl Cluster {
         worked
     }
 
+    /// Cuts a follower off, for so long that the leader does not count on it any more.
+    pub(crate) fn cut_off_for_long(&mut self, number: u64) {
+        self.cut_off = Some(number);
+        for _ in 0..=self.options.raft.election_timeout_us / 1_000 {
+            self.tick();
+        }
+    }
+
     pub(crate) fn deliver(&mut self, from: u64, to: u64, message: PeerMessage) {
         if let Some(member) = self.members.get_mut(&to) {
             member.replica.on_peer(self.now, id(from), message);

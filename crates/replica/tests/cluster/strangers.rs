@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, Round, Snapshot, Term,
+    Entry, EntryId, Envelope, Index, LogSlice, Message, NodeId, Payload, Round, Snapshot, SnapshotChunk, Term,
 };
 use tenure_replica::{
     ChangeMembers, Failure, Forward, ForwardRefusal, ForwardRefused, MemberChange, Options, PeerMessage,
@@ -43,6 +43,7 @@ fn lies(cluster: &Cluster, to: u64) -> Vec<PeerMessage> {
     let slice = LogSlice::parse(last, vec![entry]).unwrap();
     let far = EntryId::new(Index(1 << 40), next);
     let snapshot = Snapshot { last_included: far, configuration: node.configuration().clone() };
+    let lie = SnapshotChunk { data: Bytes::from_static(b"lie"), done: true, ..SnapshotChunk::default() };
     let vote = |leadership_transfer| Message::RequestVote { last: far, leadership_transfer };
     let consensus = [
         vote(false),
@@ -52,7 +53,7 @@ fn lies(cluster: &Cluster, to: u64) -> Vec<PeerMessage> {
         Message::Heartbeat { commit_index: last.index, round: Round(1) },
         Message::HeartbeatReply { round: Round(u64::MAX) },
         Message::CommitNotice { commit_index },
-        Message::InstallSnapshot { snapshot, offset: 0, data: Bytes::from_static(b"lie"), done: true },
+        Message::InstallSnapshot { snapshot, chunk: lie },
         Message::TimeoutNow,
     ];
     let mut lies: Vec<PeerMessage> = [term, next]

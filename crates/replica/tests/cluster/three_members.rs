@@ -1,6 +1,11 @@
 //! What a small cluster promises its clients, on a network that only delays.
 
-use tenure_raft::{EntryId, Index, RoleKind, Term, Time};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::rc::Rc;
+
+use tenure_raft::{EntryId, Envelope, Index, Message, RoleKind, Term, Time};
 use tenure_replica::{Acknowledged, Failure, Options, PeerMessage, Reply};
 use tenure_store::{Command, PutRequest, RangeRequest, RequestOp, Response, TxnRequest};
 
@@ -99,15 +104,11 @@ fn q3_without_a_majority_a_write_is_answered_as_unknown_or_certainly_not_done_bu
 
 #[test]
 fn p2_a_member_far_behind_is_sent_the_state() {
-    // The puts take so little time that the leader still believes to hear from the one that is cut off: the
-    // log must not be held for it.
-    let (checkpoint_entries, max_checkpoint_delay) = (50, 1);
-    let options =
-        Options { checkpoint_entries, max_checkpoint_delay, catch_up_entries: 10, ..Options::default() };
+    let options = Options { checkpoint_entries: 50, catch_up_entries: 10, ..Options::default() };
     let mut cluster = Cluster::new(options);
     let leader = cluster.await_leader();
     let behind = leader % 3 + 1;
-    cluster.cut_off = Some(behind);
+    cluster.cut_off_for_long(behind);
     for number in 0..300 {
         let request = cluster.put(leader, &format!("key {number}"), "value");
         cluster.await_reply(leader, request);
@@ -220,15 +221,11 @@ fn p2_a_crash_between_an_installed_checkpoint_and_the_log_does_no_harm() {
 
 #[test]
 fn p3_what_is_new_is_put_behind_a_checkpoint_that_was_received() {
-    let mut cluster = Cluster::new(Options {
-        checkpoint_entries: 5,
-        max_checkpoint_delay: 1,
-        catch_up_entries: 0,
-        ..Options::default()
-    });
+    let mut cluster =
+        Cluster::new(Options { checkpoint_entries: 5, catch_up_entries: 0, ..Options::default() });
     let leader = cluster.await_leader();
     let behind = leader % 3 + 1;
-    cluster.cut_off = Some(behind);
+    cluster.cut_off_for_long(behind);
     let write = |cluster: &mut Cluster, number: u64| {
         let requests = [
             cluster.put(leader, &format!("key {}", number % 7), &format!("value {number}")),
@@ -256,4 +253,171 @@ fn p3_what_is_new_is_put_behind_a_checkpoint_that_was_received() {
     cluster.restart(behind);
     cluster.assert_equal_states();
     cluster.members[&behind].replica.store().check_invariants();
+}
+
+/// Who has a checkpoint of its own is sent the parts above it, and keeps them behind its own.
+#[test]
+fn p3_a_follower_is_sent_only_what_it_lacks() {
+    let mut cluster =
+        Cluster::new(Options { checkpoint_entries: 50, catch_up_entries: 0, ..Options::default() });
+    let sent_bytes = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&sent_bytes);
+    cluster.network = Box::new(move |_, _, message| {
+        if let PeerMessage::Raft(Envelope { message: Message::InstallSnapshot { chunk, .. }, .. }) = message {
+            counter.set(counter.get() + chunk.data.len());
+        }
+        1
+    });
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    let value = "value ".repeat(50);
+    let write = |cluster: &mut Cluster, keys: Range<u64>| {
+        for number in keys {
+            let request = cluster.put(leader, &format!("key {number}"), &value);
+            cluster.await_reply(leader, request);
+        }
+    };
+    write(&mut cluster, 0..1000);
+    cluster.assert_equal_states();
+    let state_bytes = cluster.members[&leader].replica.store().live_bytes() as usize;
+    assert_eq!(sent_bytes.get(), 0);
+    cluster.cut_off_for_long(behind);
+    write(&mut cluster, 1000..1100);
+    // What is deleted and forgotten meanwhile must not come back.
+    for request in [cluster.delete(leader, "key 7"), cluster.compact(leader)] {
+        cluster.await_reply(leader, request);
+    }
+    write(&mut cluster, 1100..1151);
+    cluster.cut_off = None;
+    cluster.assert_equal_states();
+    let lacked = sent_bytes.get();
+    assert!(lacked > 100 * value.len(), "{lacked} bytes were sent");
+    assert!(lacked < state_bytes / 3, "{lacked} bytes were sent of {state_bytes}");
+    assert_eq!(cluster.get(behind, "key 7"), None);
+    cluster.restart(behind);
+    cluster.assert_equal_states();
+    cluster.members[&behind].replica.store().check_invariants();
+    // It goes on from there.
+    write(&mut cluster, 0..200);
+    cluster.restart(behind);
+    cluster.assert_equal_states();
+}
+
+/// The last entries of the snapshots that were begun, and whether their chunks arrive.
+type Transfers = (Rc<RefCell<BTreeSet<EntryId>>>, Rc<Cell<bool>>);
+
+fn watch_transfers(cluster: &mut Cluster) -> Transfers {
+    let transfers: Transfers = Default::default();
+    let (begun, arrive) = (Rc::clone(&transfers.0), Rc::clone(&transfers.1));
+    cluster.network = Box::new(move |_, _, message| {
+        let PeerMessage::Raft(Envelope { message: Message::InstallSnapshot { snapshot, chunk }, .. }) =
+            message
+        else {
+            return 1;
+        };
+        begun.borrow_mut().insert(snapshot.last_included);
+        usize::from(chunk.is_question() || arrive.get())
+    });
+    transfers
+}
+
+/// However many checkpoints are taken meanwhile.
+#[test]
+fn p2_what_a_transfer_needs_is_kept_until_it_is_installed() {
+    let mut cluster =
+        Cluster::new(Options { checkpoint_entries: 10, catch_up_entries: 0, ..Options::default() });
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    let (begun, arrive) = watch_transfers(&mut cluster);
+    cluster.cut_off_for_long(behind);
+    let write = |cluster: &mut Cluster, count: u64| {
+        for number in 0..count {
+            let request = cluster.put(leader, &format!("key {}", number % 20), &format!("value {number}"));
+            cluster.await_reply(leader, request);
+        }
+    };
+    write(&mut cluster, 50);
+    cluster.cut_off = None;
+    cluster.run_until("a transfer begins", |_| !begun.borrow().is_empty());
+    write(&mut cluster, 1_000);
+    let log = cluster.members[&leader].replica.node().log();
+    let first = begun.borrow().first().unwrap().index;
+    assert!(log.snapshot().last_included.index.0 > first.0 + 900, "checkpoints go on");
+    assert!(log.first_index() <= first.next(), "the log behind the one that is sent is there");
+    arrive.set(true);
+    cluster.assert_equal_states();
+    assert_eq!(begun.borrow().len(), 1, "the first was of use");
+    let log = cluster.members[&leader].replica.node().log();
+    assert!(log.first_index().0 > first.0 + 900, "what nobody needs is let go of");
+}
+
+#[test]
+fn p2_what_is_kept_of_the_log_for_a_follower_is_bounded_in_bytes() {
+    const MOST_BYTES: u64 = 20_000;
+    let mut cluster = Cluster::new(Options {
+        checkpoint_entries: 10,
+        catch_up_entries: 0,
+        max_held_log_bytes: MOST_BYTES,
+        ..Options::default()
+    });
+    let leader = cluster.await_leader();
+    let behind = leader % 3 + 1;
+    let (begun, arrive) = watch_transfers(&mut cluster);
+    cluster.cut_off_for_long(behind);
+    let value = "v".repeat(1_000);
+    let write = |cluster: &mut Cluster, count: u64| {
+        for number in 0..count {
+            let request = cluster.put(leader, &format!("key {}", number % 20), &value);
+            cluster.await_reply(leader, request);
+        }
+    };
+    write(&mut cluster, 50);
+    cluster.cut_off = None;
+    cluster.run_until("a transfer begins", |_| !begun.borrow().is_empty());
+    write(&mut cluster, 500);
+    let log = cluster.members[&leader].replica.node().log();
+    let kept = log.snapshot().last_included.index.0 - log.start().index.0;
+    assert!((10..=MOST_BYTES / 1_000).contains(&kept), "{kept} entries of 1,000 bytes and more");
+    arrive.set(true);
+    cluster.assert_equal_states();
+}
+
+/// 5,000 entries may be gigabytes.
+#[test]
+fn p3_what_is_kept_of_the_log_for_everybody_is_bounded_in_bytes_and_not_read_at_a_start() {
+    const MOST_BYTES: u64 = 50_000;
+    let mut cluster =
+        Cluster::new(Options { checkpoint_entries: 100, catch_up_bytes: MOST_BYTES, ..Options::default() });
+    let leader = cluster.await_leader();
+    let value = "v".repeat(1_000);
+    for number in 0..320 {
+        let request = cluster.put(leader, &format!("key {}", number % 20), &value);
+        cluster.await_reply(leader, request);
+    }
+    cluster.assert_equal_states();
+    let kept_behind = |cluster: &Cluster| {
+        let log = cluster.members[&leader].replica.node().log();
+        log.snapshot().last_included.index.0 - log.start().index.0
+    };
+    let kept = kept_behind(&cluster);
+    assert!((30..=MOST_BYTES / 1_000).contains(&kept), "{kept} entries of 1,000 bytes and more");
+    cluster.restart(leader);
+    assert_eq!(kept_behind(&cluster), kept);
+    let log = cluster.members[&leader].replica.node().log();
+    let above = log.last_index().0 - log.snapshot().last_included.index.0;
+    assert!(above < 100);
+    assert!(log.recent_bytes() as u64 <= above * 1_200, "{} bytes are in memory", log.recent_bytes());
+    // And is read when somebody needs it.
+    let behind = leader % 3 + 1;
+    let (begun, _) = watch_transfers(&mut cluster);
+    cluster.await_leader();
+    cluster.cut_off_for_long(behind);
+    for number in 0..30 {
+        let at = cluster.await_leader();
+        let request = cluster.put(at, &format!("key {number}"), &value);
+        cluster.await_reply(at, request);
+    }
+    cluster.cut_off = None;
+    cluster.assert_equal_states();
+    assert!(begun.borrow().is_empty(), "the log reaches back");
 }

@@ -209,6 +209,7 @@ mod tests {
             hard_state: HardState { current_term: Term(3), voted_for: None },
             snapshot: Snapshot { configuration, ..Snapshot::default() },
             log_start: EntryId::ZERO,
+            unread: Vec::new(),
             entries: [id(1, 1), id(2, 1)].map(|id| Entry { id, payload: Payload::Empty }).to_vec(),
         };
         Node::new(member(2), Options::default(), 1, restored, Time(0))

@@ -95,6 +95,7 @@ mod tests {
             hard_state: HardState { current_term: Term(3), voted_for: None },
             snapshot: Snapshot::default(),
             log_start: EntryId::ZERO,
+            unread: Vec::new(),
             entries: [id(1, 1), id(2, 2)].map(|id| Entry { id, payload: Payload::Empty }).to_vec(),
         };
         let node = Node::new(NodeId::new(1).unwrap(), Options::default(), 1, restored, Time(0));

@@ -23,6 +23,9 @@ pub(crate) struct Queued {
     /// has not stored is not applied, so there is an end to it.)
     pub(crate) compactions: usize,
     pub(crate) checkpoint_jobs: usize,
+    /// Besides: pieces of a checkpoint that arrive.
+    pub(crate) chunks: usize,
+    pub(crate) chunk_bytes: usize,
 }
 
 /// Checks a member among `machines`.
@@ -37,7 +40,10 @@ pub(crate) fn check(status: &ReplicaStatus, queued: Queued, options: &Options, m
     let (log_jobs, checkpoint_jobs) = (machines + 4, machines + 4);
     let within = queued.log_jobs <= log_jobs
         && queued.compactions <= MAX_COMPACTIONS
-        && queued.checkpoint_jobs <= checkpoint_jobs;
+        && queued.checkpoint_jobs <= checkpoint_jobs
+        // No more than the leader's window, in which the last one may be too large.
+        && queued.chunks <= options.raft.max_inflight_messages
+        && queued.chunk_bytes <= options.raft.max_inflight_bytes + options.raft.snapshot_chunk_bytes;
     require(JUDGE, within, || format!("the workers of {} have a queue: {queued:?}", status.raft.id))
 }
 

@@ -28,39 +28,77 @@ pub(super) struct Counters {
 /// The state being put together, and what the part being read must agree with.
 pub(super) struct Restoring {
     pub(super) state: State,
+    /// The first part held everything.
+    pub(super) is_whole: bool,
     since: i64,
     last_revision: Revision,
     pub(super) record_count: u64,
     pub(super) member_count: u64,
+    known: Known,
+}
+
+/// What of a part the state holds already. Parts that another member wrote end elsewhere than ours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// The records up to this revision.
+    Records { through: i64 },
+    /// All of it.
+    Everything,
 }
 
 impl Restoring {
+    /// Begins with a part that holds everything.
     pub(super) fn first_part(counters: Counters) -> Self {
-        let Counters { since, revision, compact_revision, applied_index } = counters;
+        let Counters { since: _, revision, compact_revision, applied_index } = counters;
+        Self { is_whole: true, ..Self::onto(State::restoring(revision, compact_revision, applied_index)) }
+    }
+
+    /// Goes on from a state.
+    pub(super) fn onto(state: State) -> Self {
         Self {
-            state: State::restoring(revision, compact_revision, applied_index),
-            since,
+            state,
+            is_whole: false,
+            since: 0,
             last_revision: Place::before_first(0),
             record_count: 0,
             member_count: 0,
+            known: Known::Records { through: 0 },
         }
     }
 
+    /// Another part begins, where the state is or before that.
     pub(super) fn next_part(&mut self, counters: Counters) -> Result<(), CheckpointError> {
         let Counters { since, revision, compact_revision, applied_index } = counters;
-        require(since == self.state.revision(), "a part does not begin where the one before it ends")?;
-        require(applied_index > self.state.applied_index(), "a part stands where an earlier one should")?;
-        let goes_on = revision >= since && compact_revision >= self.state.compact_revision();
-        require(goes_on, "a part goes back behind the one before it")?;
-        self.state.restore_next(revision, compact_revision, applied_index);
-        self.since = since;
+        let state = &self.state;
+        // A first part says nothing of what was deleted before: it can begin anew only.
+        let is_next = since <= state.revision() && (since > 0 || applied_index <= state.applied_index());
+        require(is_next, "a part does not begin where the one before it ends")?;
         self.last_revision = Place::before_first(since);
         (self.record_count, self.member_count) = (0, 0);
+        if applied_index <= state.applied_index() {
+            self.known = Known::Everything;
+            return Ok(());
+        }
+        let goes_on = revision >= state.revision() && compact_revision >= state.compact_revision();
+        require(goes_on, "a part goes back behind the one before it")?;
+        // What is below it is the state's, wherever the part itself begins.
+        self.since = state.revision();
+        self.known = Known::Records { through: self.since };
+        self.state.restore_next(revision, compact_revision, applied_index);
         Ok(())
+    }
+
+    /// Whether the state holds all of this part already.
+    pub(super) fn is_passed_over(&self) -> bool {
+        self.known == Known::Everything
     }
 
     pub(super) fn on_member(&mut self, member: Member) -> Result<(), CheckpointError> {
         require(self.record_count == 0, "a member stands among the records")?;
+        if self.is_passed_over() {
+            self.member_count += 1;
+            return Ok(());
+        }
         let last = self.state.members().next_back();
         require(last.is_none_or(|last| last.id < member.id), "members are out of order")?;
         require(self.state.removed_members().is_empty(), "a member stands among the removed ones")?;
@@ -71,6 +109,9 @@ impl Restoring {
 
     pub(super) fn on_removed_member(&mut self, id: u64) -> Result<(), CheckpointError> {
         require(self.record_count == 0, "a removed member stands among the records")?;
+        if self.is_passed_over() {
+            return Ok(());
+        }
         let removed = self.state.removed_members();
         require(removed.len() < MAX_REMOVED_MEMBERS, "more removed members than are remembered")?;
         let is_new = !removed.contains(&id) && self.state.member(id).is_none();
@@ -85,6 +126,16 @@ impl Restoring {
         key: Bytes,
         change: Change,
     ) -> Result<(), CheckpointError> {
+        let is_known = match self.known {
+            Known::Records { through } => revision.main <= through,
+            Known::Everything => true,
+        };
+        if is_known {
+            require(self.last_revision < revision, "records are out of order")?;
+            self.last_revision = revision;
+            self.record_count += 1;
+            return Ok(());
+        }
         let place = Place {
             since: self.since,
             revision: self.state.revision(),
