@@ -268,9 +268,8 @@ impl Node {
             }
             // The follower lives. Without this, the last append before a quiet time would stay lost for ever.
             ProgressState::Replicate { .. } if is_overdue => self.ask(from),
-            ProgressState::Replicate { .. } => {}
             ProgressState::Snapshot(_) if is_overdue => self.ask_after_snapshot(from),
-            ProgressState::Snapshot(_) => {}
+            ProgressState::Replicate { .. } | ProgressState::Snapshot(_) => {}
         }
     }
 

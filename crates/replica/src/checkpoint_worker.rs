@@ -168,7 +168,7 @@ impl<D: Disk> CheckpointWorker<D> {
             CheckpointJob::Take { snapshot, state, sent } => {
                 self.sent = sent;
                 let last_included = snapshot.last_included;
-                match self.take(snapshot, state) {
+                match self.take(snapshot, *state) {
                     Err(fault) if fault.lacks_room() => {
                         self.abandon()?;
                         Ok(CheckpointDone::NotTaken { last_included, why: fault.to_string() })

@@ -125,7 +125,7 @@ pub enum CheckpointJob {
         /// What it stands for.
         snapshot: Snapshot,
         /// The state at that index.
-        state: tenure_store::Snapshot,
+        state: Box<tenure_store::Snapshot>,
         /// Checkpoints that are on their way to followers, and are to be kept.
         sent: Vec<EntryId>,
     },

@@ -204,7 +204,9 @@ proptest! {
                 0 => follower.receive_from(&leader),
                 1..=3 => {
                     let next = leader.commands.get(follower.store.applied_index() as usize).cloned();
-                    next.into_iter().for_each(|command| follower.apply(command));
+                    if let Some(command) = next {
+                        follower.apply(command);
+                    }
                 }
                 _ => {}
             }

@@ -15,7 +15,7 @@ fn take(worker: &mut CheckpointWorker<MemoryDisk>, store: &Store) -> CheckpointD
     let last_included = EntryId::new(Index(store.applied_index()), Term(1));
     let snapshot = Snapshot { last_included, configuration: Configuration::default() };
     worker
-        .run(CheckpointJob::Take { snapshot, state: store.snapshot(), sent: Vec::new() })
+        .run(CheckpointJob::Take { snapshot, state: Box::new(store.snapshot()), sent: Vec::new() })
         .expect("no fault but a full disk")
 }
 

@@ -70,7 +70,7 @@ impl Replica {
             configuration: log.configuration_at(applied).clone(),
         };
         self.checkpoint.begin(&self.store);
-        let state = self.store.snapshot();
+        let state = Box::new(self.store.snapshot());
         let sent = self.node.snapshots_sent().collect();
         self.jobs.push_back(Job::Checkpoint(CheckpointJob::Take { snapshot, state, sent }));
     }
