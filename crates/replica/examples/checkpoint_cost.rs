@@ -44,7 +44,7 @@ fn put(store: &mut Store, number: u64) {
 fn take(worker: &mut CheckpointWorker<RealDisk>, store: &mut Store) -> (usize, u64, Duration) {
     let last_included = EntryId::new(Index(store.applied_index()), Term(1));
     let snapshot = Snapshot { last_included, ..Snapshot::default() };
-    let job = CheckpointJob::Take { snapshot, state: store.snapshot() };
+    let job = CheckpointJob::Take { snapshot, state: Box::new(store.snapshot()), sent: Vec::new() };
     let begun = Instant::now();
     let done = worker.run(job).expect("the disk works");
     let took = begun.elapsed();

@@ -23,7 +23,8 @@ use crate::cluster::{Cluster, Settings};
 use crate::disk::Disk;
 use crate::network::Link;
 
-const USAGE: &str = "tests/faults/behind [--mb SIZES] [--rate N] [--delay MS] [--data DIR] [-- FLAGS OF SERVE]
+const USAGE: &str =
+    "tests/faults/behind [--mb SIZES] [--rate N] [--delay MS] [--data DIR] [-- FLAGS OF SERVE]
 
   --mb SIZES   so many megabytes of state, several with commas between them (100,500,2000)
   --rate N     so many puts of 200 bytes a second while the follower catches up (5000)
@@ -33,9 +34,9 @@ const USAGE: &str = "tests/faults/behind [--mb SIZES] [--rate N] [--delay MS] [-
 TENURE names another binary than the one of this tree.";
 
 const MEMBERS: usize = 3;
-const START_BOUND: Duration = Duration::from_secs(60);
+const START_BOUND: Duration = Duration::from_mins(1);
 /// Who is not level by then never will be.
-const LEVEL_BOUND: Duration = Duration::from_secs(300);
+const LEVEL_BOUND: Duration = Duration::from_mins(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// What the state is made of.
 const VALUE_BYTES: u64 = 4_000;
@@ -150,7 +151,7 @@ async fn start(arguments: &Arguments, folder: &Path) -> Result<Cluster, String> 
         has_proxies,
         flags: arguments.flags.clone(),
     };
-    let mut cluster = Cluster::new(settings, disks).await.map_err(|error| error.to_string())?;
+    let mut cluster = Cluster::new(settings, disks).map_err(|error| error.to_string())?;
     for from in 0..MEMBERS {
         for to in (0..MEMBERS).filter(|&to| has_proxies && to != from) {
             cluster.network.set(from, to, Link::Slow(arguments.delay / 2));
