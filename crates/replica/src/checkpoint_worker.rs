@@ -445,8 +445,11 @@ impl<D: Disk> CheckpointWorker<D> {
         let (Ok(crc), Ok(store)) = (read, reader.finish()) else {
             return Ok(CheckpointDone::Damaged { last_included });
         };
-        if store.applied_index() != last_included.index.0 || !can_follow {
+        if store.applied_index() != last_included.index.0 {
             return Ok(CheckpointDone::Damaged { last_included });
+        }
+        if !can_follow {
+            return Ok(CheckpointDone::CannotFollow { last_included });
         }
         file.sync().map_err(fault("sync", path))?;
         drop(file);

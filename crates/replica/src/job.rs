@@ -226,6 +226,11 @@ pub enum CheckpointDone {
         /// Which.
         last_included: EntryId,
     },
+    /// What arrived goes on from our own checkpoint, which has too many parts already, or one that cannot be read.
+    CannotFollow {
+        /// Which.
+        last_included: EntryId,
+    },
     /// The disk keeps so much room for the next checkpoint; less than was asked for, if there was no more.
     Reserved {
         /// How much.

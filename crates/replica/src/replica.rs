@@ -383,7 +383,7 @@ impl Replica {
                 assert_eq!(snapshot.last_included, last_included, "the snapshot that was asked for");
                 self.install = Some(Install::WaitsForLog { snapshot, store });
             }
-            CheckpointDone::Damaged { last_included } => {
+            CheckpointDone::Damaged { last_included } | CheckpointDone::CannotFollow { last_included } => {
                 self.install = None;
                 self.node.on_snapshot_damaged(self.now, last_included);
             }

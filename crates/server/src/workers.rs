@@ -182,6 +182,7 @@ fn complain(done: &CheckpointDone) {
         | CheckpointDone::Stored { .. }
         | CheckpointDone::Installed { .. }
         | CheckpointDone::Damaged { .. }
+        | CheckpointDone::CannotFollow { .. }
         | CheckpointDone::Reserved { .. } => {}
     }
 }

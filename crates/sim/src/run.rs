@@ -427,6 +427,8 @@ impl World {
                         && status.pending_writes == 0
                         && status.pending_reads == 0
                         && !process.is_busy()
+                        // Its disk may have room again and it has not looked yet.
+                        && !process.replica.is_short_of_room()
                 })
             })
     }

@@ -280,6 +280,7 @@ impl World {
             | Some(
                 CheckpointDone::Loaded { .. }
                 | CheckpointDone::Unavailable { .. }
+                | CheckpointDone::CannotFollow { .. }
                 | CheckpointDone::Reserved { .. },
             ) => Ok(()),
         }
