@@ -38,6 +38,13 @@ impl IncomingSnapshot {
     fn is_storing(&self) -> bool {
         self.void > 0 || !self.storing.is_empty()
     }
+
+    /// Whether as much has come and is not kept yet as a leader may have under way.
+    fn is_full(&self, options: &Options) -> bool {
+        let waiting_bytes = self.received_offset - self.stored_offset;
+        self.storing.len() >= options.max_inflight_messages
+            || waiting_bytes >= options.max_inflight_bytes as u64
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,6 +199,10 @@ impl Node {
             let (next_offset, above) = (incoming.received_offset, incoming.above);
             self.answer_chunk(SnapshotReply::Missing { next_offset, above });
         } else if chunk.is_question() || chunk.offset < incoming.received_offset || incoming.is_whole {
+            self.say_what_is_kept();
+        } else if incoming.is_full(&self.options) {
+            // A window waits for the disk already: its leader was followed by itself, and knows nothing of that. It asks
+            // what has become of this, and goes back.
             self.say_what_is_kept();
         } else {
             incoming.received_offset = chunk.end();

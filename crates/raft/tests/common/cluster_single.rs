@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tenure_raft::{
     Configuration, Effect, Entry, EntryId, Envelope, Event, HardState, Index, LogSlice, Message, Node,
-    NodeId, Options, ReadId, Snapshot, Term, Time, WriteToken, invariants,
+    NodeId, Options, ReadId, Snapshot, SnapshotChunk, Term, Time, WriteToken, invariants,
 };
 
 use super::{Image, entries_of, n};
@@ -29,6 +29,8 @@ pub(crate) struct Single {
     pub(crate) applies_slowly: bool,
     /// Snapshots that were given out to be installed.
     pub(crate) installing: Vec<Snapshot>,
+    /// Chunks of them that were given out to be kept.
+    pub(crate) storing: Vec<SnapshotChunk>,
     pub(crate) reads_ready: Vec<(ReadId, Index)>,
 }
 
@@ -50,6 +52,7 @@ impl Single {
             events: Vec::new(),
             applies_slowly: false,
             installing: Vec::new(),
+            storing: Vec::new(),
             reads_ready: Vec::new(),
         }
     }
@@ -76,10 +79,9 @@ impl Single {
                 }
                 Effect::Event(event) => self.events.push(event),
                 Effect::ReadReady { read, index } => self.reads_ready.push((read, index)),
-                Effect::ReadFailed { .. }
-                | Effect::LoadEntries { .. }
-                | Effect::LoadSnapshotChunk { .. }
-                | Effect::StoreSnapshotChunk { .. } => {}
+                Effect::ReadFailed { .. } | Effect::LoadEntries { .. } | Effect::LoadSnapshotChunk { .. } => {
+                }
+                Effect::StoreSnapshotChunk { chunk, .. } => self.storing.push(chunk),
                 Effect::InstallSnapshot(snapshot) => self.installing.push(snapshot),
             }
         }

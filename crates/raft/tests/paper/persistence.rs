@@ -1,7 +1,8 @@
 //! Persistence: P1 and P2 (§5.1, figure 2, §7).
 
 use tenure_raft::{
-    AppendReply, HardState, Index, Message, Options, RoleKind, Round, Snapshot, SnapshotChunk, Term,
+    AppendReply, Configuration, HardState, Index, Message, Options, RoleKind, Round, Snapshot, SnapshotChunk,
+    Term,
 };
 
 use crate::cluster::single::{Single, append, id, to};
@@ -196,6 +197,33 @@ fn p2_a_snapshot_waits_for_the_entries_being_applied() {
     assert_eq!(follower.installing.first(), Some(&snapshot));
     follower.input(|node, now| node.on_snapshot_installed(now, snapshot.last_included));
     assert_eq!(follower.node.log().last_applied(), Index(9));
+}
+
+/// P2: no more of a snapshot waits for a disk that stands still than a leader may have under way, though the same server
+/// leads anew, and knows of what it sent before no more than what is kept.
+#[test]
+fn p2_a_window_of_a_snapshot_waits_for_the_disk_and_no_more() {
+    const CHUNK_BYTES: usize = 1_000;
+    for (max_inflight_messages, max_inflight_bytes, most) in [(4, 1 << 20, 4), (256, 2_500, 3)] {
+        let options = Options { max_inflight_messages, max_inflight_bytes, ..Options::default() };
+        let image = Image::new(Configuration::of_voters((1..=3).map(n))).with_terms(&[1]);
+        let mut follower = Single::with_image(&image, options);
+        let configuration = follower.node.configuration().clone();
+        let snapshot = Snapshot { last_included: id(9, 1), configuration };
+        let send_next = |follower: &mut Single, term: u64| {
+            let (offset, data) = ((follower.storing.len() * CHUNK_BYTES) as u64, vec![7; CHUNK_BYTES].into());
+            let chunk = SnapshotChunk { offset, data, ..SnapshotChunk::default() };
+            follower.receive(2, term, Message::InstallSnapshot { snapshot: snapshot.clone(), chunk });
+        };
+        for term in 2..10 {
+            send_next(&mut follower, term);
+        }
+        assert_eq!(follower.storing.len(), most);
+        // It goes on where it stopped.
+        follower.input(|node, now| node.on_snapshot_chunk_stored(now, snapshot.last_included));
+        send_next(&mut follower, 9);
+        assert_eq!(follower.storing.len(), most + 1);
+    }
 }
 
 /// P1: answers that still wait for the disk when a server goes on to a later term are not sent: they speak
