@@ -153,7 +153,7 @@ async fn what_comes_too_late_for_its_request_takes_no_others_with_it() {
     const END_HEADERS: u8 = 4;
     // GET, http, /
     let get = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &[0x82, 0x86, 0x84]);
-    let cluster = Cluster::with_flags(1, &[]).await;
+    let cluster = Cluster::with_flags(1, &["--max-concurrent-streams", "2000"]).await;
     let port = cluster.members[0].client_port;
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
