@@ -1,3 +1,5 @@
+//! Checkpoints on a disk that has hardly room for them.
+
 use tenure_raft::{Configuration, Index, Term};
 use tenure_store::{Command, PutRequest};
 use tenure_wal::{Crash, MemoryDisk};
