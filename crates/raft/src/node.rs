@@ -335,16 +335,16 @@ impl Node {
     /// To which term a message of `from` that names `term` moves this server at most; none if it is not listened to. A
     /// term is counted up by elections, one at a time. Who names one far beyond ours is lying or broken, and to believe
     /// it a few times would leave no terms to elect in. Members are believed much more: who was cut off with liars must
-    /// find back to the others. A stranger may be a new leader, so who is behind follows it in steps. A server that has
-    /// no configuration yet knows nobody.
+    /// find back to the others. A stranger may be a new leader, so who is behind follows it in steps; and so does a server
+    /// that has no configuration yet, and knows nobody: what it is told it tells the members, who know it.
     pub fn believed_term(&self, from: NodeId, term: Term) -> Option<Term> {
         let current = self.current_term();
         let jump = term.0.saturating_sub(current.0);
         if term > Term::LIMIT || jump > MAX_TERM_JUMP {
             return None;
         }
-        let is_trusted = self.knows(from) || self.configuration().is_empty();
-        Some(if is_trusted { term } else { term.min(Term(current.0 + MAX_STRANGER_TERM_JUMP)) })
+        let most = if self.knows(from) { term } else { Term(current.0 + MAX_STRANGER_TERM_JUMP) };
+        Some(term.min(most))
     }
 
     /// For how long this server has neither led nor heard a leader.
