@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Settings};
 use crate::disk::Disk;
 use crate::network::Link;
+use crate::program;
 
 const USAGE: &str =
     "tests/faults/behind [--mb SIZES] [--rate N] [--delay MS] [--data DIR] [-- FLAGS OF SERVE]
@@ -56,22 +57,7 @@ struct Arguments {
 
 /// Runs it all.
 pub(crate) fn main(words: impl Iterator<Item = String>) -> ExitCode {
-    let arguments = match parse(words) {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            eprintln!("{what}\n\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(parse(words), USAGE, async |arguments| run(&arguments).await)
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -110,12 +96,8 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
     println!("|---|---|---|---|---|---|---|");
     let mut is_clean = true;
     for &size_mb in &arguments.sizes_mb {
-        let folder = arguments.data.join(format!("tenure-behind-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let result = play(arguments, size_mb, &folder).await;
-        let removed = fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()));
-        is_clean &= result?;
-        removed?;
+        let play = async |folder: &Path| play(arguments, size_mb, folder).await;
+        is_clean &= program::in_folder(&arguments.data, "behind", play).await?;
     }
     Ok(is_clean)
 }

@@ -7,7 +7,6 @@
 mod requests;
 mod watch;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Settings};
 use crate::disk::Disk;
+use crate::program;
 
 use requests::{Clients, Outcome};
 use watch::{Seen, Watch};
@@ -132,22 +132,7 @@ impl Row {
 
 /// Runs it all.
 pub(crate) fn main(words: impl Iterator<Item = String>) -> ExitCode {
-    let arguments = match parse(words) {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            eprintln!("{what}\n\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(parse(words), USAGE, async |arguments| run(&arguments).await)
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -184,11 +169,7 @@ fn rows(only: &[String]) -> Vec<Row> {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool, String> {
-    let folder = arguments.data.join(format!("tenure-heavy-{}", std::process::id()));
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let result = play(arguments, &folder).await;
-    let removed = fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()));
-    result.and_then(|is_clean| removed.map(|()| is_clean))
+    program::in_folder(&arguments.data, "heavy", async |folder| play(arguments, folder).await).await
 }
 
 async fn play(arguments: &Arguments, folder: &Path) -> Result<bool, String> {

@@ -4,7 +4,6 @@
 //! which the link could carry what is missing, beside what is written meanwhile. (crates/raft/tests/links.rs does the same
 //! with the core alone, where nothing else takes time.)
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Settings};
 use crate::disk::Disk;
 use crate::network::Link;
+use crate::program;
 
 const USAGE: &str = "tests/faults/links [--rates MIB_PER_S,…] [--data DIR] [-- FLAGS OF SERVE]
 
@@ -60,22 +60,7 @@ struct Arguments {
 
 /// Runs it all.
 pub(crate) fn main(words: impl Iterator<Item = String>) -> ExitCode {
-    let arguments = match parse(words) {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            eprintln!("{what}\n\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(parse(words), USAGE, async |arguments| run(&arguments).await)
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -103,12 +88,8 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
     println!("|---|---|---|---|---|---|---|");
     let mut is_clean = true;
     for &rate in &arguments.rates {
-        let folder = arguments.data.join(format!("tenure-links-{}-{rate}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let result = play(arguments, &folder, rate * MIB).await;
-        let removed = fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()));
-        is_clean &= result?;
-        removed?;
+        let play = async |folder: &Path| play(arguments, folder, rate * MIB).await;
+        is_clean &= program::in_folder(&arguments.data, "links", play).await?;
     }
     println!("\n{}", if is_clean { "within half as much again as the ideal" } else { "NOT AS IT MUST BE" });
     Ok(is_clean)

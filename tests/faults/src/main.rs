@@ -24,6 +24,7 @@ mod load;
 mod network;
 mod operator;
 mod plan;
+mod program;
 mod random;
 mod report;
 
@@ -78,22 +79,7 @@ fn main() -> ExitCode {
         Some("behind") => return behind::main(std::env::args().skip(2)),
         _ => {}
     }
-    let arguments = match parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            eprintln!("{what}\n\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(arguments))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(parse(std::env::args().skip(1)), USAGE, run)
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
