@@ -12,16 +12,13 @@ use std::io;
 
 use bytes::Bytes;
 use tenure_store::{Command, Member};
-use tenure_wal::{Disk, DiskFile};
+use tenure_wal::Disk;
 
-use crate::small_files::replace_file;
+use crate::small_files::{Format, damaged, replace_file};
 
 const FILE: &str = Beginning::FILE;
 pub(crate) const TEMPORARY_FILE: &str = "beginning.new";
-const MAGIC: &[u8; 8] = b"TENUREBG";
-const FORMAT_VERSION: u32 = 1;
-const HEAD_BYTES: usize = 12;
-const MAX_BYTES: usize = 1 << 20;
+const FORMAT: Format = Format { magic: b"TENUREBG", version: 1, max_bytes: 1 << 20 };
 /// The texts before the members.
 const SETTINGS: usize = 3;
 
@@ -44,8 +41,7 @@ impl Beginning {
 
     /// Writes it down, durably; to be done before the directory has an identity.
     pub fn keep<D: Disk>(&self, disk: &D) -> io::Result<()> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let mut content = Vec::new();
         let settings = [&self.token, &self.cluster, &self.peer_urls].map(|text| Bytes::from(text.clone()));
         let members = self.members.iter().map(|member| {
             let mut command = Vec::new();
@@ -53,12 +49,11 @@ impl Beginning {
             Bytes::from(command)
         });
         for text in settings.into_iter().chain(members) {
-            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&text);
+            content.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            content.extend_from_slice(&text);
         }
-        let checksum = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        if bytes.len() > MAX_BYTES {
+        let bytes = FORMAT.wrap(&content);
+        if bytes.len() > FORMAT.max_bytes {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "--initial-cluster is too long"));
         }
         replace_file(disk, FILE, TEMPORARY_FILE, &bytes)
@@ -66,30 +61,13 @@ impl Beginning {
 
     /// Reads it; none in a directory that has no such file.
     pub fn load<D: Disk>(disk: &D) -> io::Result<Option<Beginning>> {
-        if !disk.list()?.iter().any(|name| name == FILE) {
-            return Ok(None);
-        }
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
-        let file = disk.open(FILE)?;
-        let len = file.len_bytes()? as usize;
-        if !(HEAD_BYTES + 4..=MAX_BYTES).contains(&len) {
-            return Err(damaged());
-        }
-        let mut bytes = vec![0; len];
-        if file.read_at(0, &mut bytes)? != len {
-            return Err(damaged());
-        }
-        decode(&bytes).map(Some).ok_or_else(damaged)
+        let content = FORMAT.load(disk, FILE)?;
+        content.map(|content| decode(&content).ok_or_else(damaged)).transpose()
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Beginning> {
-    let (body, checksum) = bytes.split_at(bytes.len() - 4);
-    let is_whole = crc32c::crc32c(body).to_le_bytes() == checksum;
-    if !is_whole || &body[..8] != MAGIC || body[8..HEAD_BYTES] != FORMAT_VERSION.to_le_bytes() {
-        return None;
-    }
-    let mut rest = &body[HEAD_BYTES..];
+fn decode(content: &[u8]) -> Option<Beginning> {
+    let mut rest = content;
     let mut texts = Vec::new();
     while let Some((len, after)) = rest.split_first_chunk() {
         let (text, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;

@@ -9,18 +9,15 @@
 use std::io;
 
 use tenure_raft::Configuration;
-use tenure_wal::{Disk, DiskFile};
+use tenure_wal::Disk;
 
 use crate::record::{decode_configuration, encode_configuration};
-use crate::small_files::replace_file;
+use crate::small_files::{Format, damaged, replace_file};
 
 /// The file's name in a member's folder.
 pub const FILE: &str = "first";
 pub(crate) const TEMPORARY_FILE: &str = "first.new";
-const MAGIC: &[u8; 8] = b"TENUREFC";
-const FORMAT_VERSION: u32 = 1;
-const HEAD_BYTES: usize = 12;
-const MAX_BYTES: usize = 64 << 10;
+const FORMAT: Format = Format { magic: b"TENUREFC", version: 1, max_bytes: 64 << 10 };
 
 /// Writes it down, durably, unless it stands there already; to be done before the directory has an identity.
 pub fn keep<D: Disk>(disk: &D, configuration: &Configuration) -> io::Result<()> {
@@ -28,42 +25,19 @@ pub fn keep<D: Disk>(disk: &D, configuration: &Configuration) -> io::Result<()> 
         // It may stand there since a start that died before this.
         return disk.sync_directory();
     }
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&encode_configuration(configuration));
-    let checksum = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    replace_file(disk, FILE, TEMPORARY_FILE, &bytes)
+    replace_file(disk, FILE, TEMPORARY_FILE, &FORMAT.wrap(&encode_configuration(configuration)))
 }
 
 /// Reads it; none in a directory that has no such file.
 pub fn load<D: Disk>(disk: &D) -> io::Result<Option<Configuration>> {
-    if !disk.list()?.iter().any(|name| name == FILE) {
-        return Ok(None);
-    }
-    let damaged =
-        || io::Error::new(io::ErrorKind::InvalidData, "the file of the first configuration is damaged");
-    let file = disk.open(FILE)?;
-    let len = file.len_bytes()? as usize;
-    if !(HEAD_BYTES + 4..=MAX_BYTES).contains(&len) {
-        return Err(damaged());
-    }
-    let mut bytes = vec![0; len];
-    if file.read_at(0, &mut bytes)? != len {
-        return Err(damaged());
-    }
-    let (body, checksum) = bytes.split_at(len - 4);
-    let is_whole = crc32c::crc32c(body).to_le_bytes() == checksum;
-    if !is_whole || &body[..8] != MAGIC || body[8..HEAD_BYTES] != FORMAT_VERSION.to_le_bytes() {
-        return Err(damaged());
-    }
-    decode_configuration(&body[HEAD_BYTES..]).map(Some).map_err(|_| damaged())
+    let content = FORMAT.load(disk, FILE)?;
+    content.map(|content| decode_configuration(&content).map_err(|_| damaged())).transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use tenure_raft::NodeId;
-    use tenure_wal::MemoryDisk;
+    use tenure_wal::{DiskFile, MemoryDisk};
 
     use super::*;
 

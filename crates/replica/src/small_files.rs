@@ -34,6 +34,55 @@ fn write<D: Disk>(disk: &D, temporary: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync()
 }
 
+/// What stands around the content of a small file: who it is, its format's version (4 bytes, little endian), and at the
+/// end a CRC32C over all of it.
+pub(crate) struct Format {
+    pub(crate) magic: &'static [u8; 8],
+    pub(crate) version: u32,
+    /// No such file is longer.
+    pub(crate) max_bytes: usize,
+}
+
+impl Format {
+    const HEAD_BYTES: usize = 12;
+    const CHECKSUM_BYTES: usize = 4;
+
+    pub(crate) fn wrap(&self, content: &[u8]) -> Vec<u8> {
+        let mut bytes = [&self.magic[..], &self.version.to_le_bytes(), content].concat();
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The content of a file, if it is whole; none in a directory that has no such file.
+    pub(crate) fn load<D: Disk>(&self, disk: &D, name: &str) -> io::Result<Option<Vec<u8>>> {
+        if !disk.list()?.iter().any(|existing| existing == name) {
+            return Ok(None);
+        }
+        let file = disk.open(name)?;
+        let len = file.len_bytes()? as usize;
+        if !(Self::HEAD_BYTES + Self::CHECKSUM_BYTES..=self.max_bytes).contains(&len) {
+            return Err(damaged());
+        }
+        let mut bytes = vec![0; len];
+        if file.read_at(0, &mut bytes)? != len {
+            return Err(damaged());
+        }
+        let (body, checksum) = bytes.split_at(len - Self::CHECKSUM_BYTES);
+        let (head, content) = body.split_at(Self::HEAD_BYTES);
+        let is_whole = crc32c::crc32c(body).to_le_bytes() == checksum;
+        if !is_whole || head != [&self.magic[..], &self.version.to_le_bytes()].concat() {
+            return Err(damaged());
+        }
+        Ok(Some(content.to_vec()))
+    }
+}
+
+/// What is said of a small file that is not what was written.
+pub(crate) fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is damaged")
+}
+
 /// Removes a file. Answers whether it was there.
 pub(crate) fn remove_if_there<D: Disk>(disk: &D, name: &str) -> io::Result<bool> {
     let is_there = disk.list()?.iter().any(|existing| existing == name);
