@@ -193,7 +193,6 @@ impl Snapshot {
 
     /// About how many bytes a checkpoint of one part takes; rather more than less.
     pub fn checkpoint_bytes(&self) -> u64 {
-        let needless_bytes = crate::record::RECORD_OVERHEAD_BYTES - part::RECORD_BYTES;
-        self.size_bytes() - needless_bytes * self.key_count() as u64
+        part::whole_bytes(&self.state)
     }
 }

@@ -1,5 +1,6 @@
 //! The state machine: entries in, answers out.
 
+use crate::checkpoint::part;
 use crate::garbage::Garbage;
 use crate::invariants;
 use crate::snapshot::Snapshot;
@@ -245,7 +246,7 @@ impl Store {
 
     /// About how many bytes a checkpoint of one part takes; rather more than less.
     pub fn checkpoint_bytes(&self) -> u64 {
-        self.snapshot().checkpoint_bytes()
+        part::whole_bytes(&self.state)
     }
 
     /// About what the present pairs alone take: what would be left if all history were compacted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::record::{Change, Record, Revision};
+use crate::record::{Change, RECORD_OVERHEAD_BYTES, Record, Revision};
 use crate::state::State;
 
 /// What a record takes in a part beside its key and value, about.
@@ -40,6 +40,12 @@ pub(crate) fn size_bytes(state: &State, since: i64) -> u64 {
     });
     let deletes = deletes_below_compaction(state, since).map(|(_, key)| encoded_bytes(key, b""));
     records.chain(deletes).sum()
+}
+
+/// About how many bytes a checkpoint of one part takes; rather more than less.
+pub(crate) fn whole_bytes(state: &State) -> u64 {
+    let needless_bytes = RECORD_OVERHEAD_BYTES - RECORD_BYTES;
+    state.size_bytes() - needless_bytes * state.key_count() as u64
 }
 
 fn encoded_bytes(key: &[u8], value: &[u8]) -> u64 {
