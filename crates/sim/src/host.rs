@@ -87,17 +87,11 @@ impl World {
             format_args!("  {}", Shown { from, to, message: &message }),
         );
         let now = it.clock.shows(self.now_us);
-        let node = process.replica.node();
-        let believed_term = match &message {
-            PeerMessage::Raft(envelope) => node.believed_term(from, envelope.term),
-            _ => Some(node.current_term()),
-        };
-        let (Some(believed_term), true) = (believed_term, process.replica.listens_to(now, from, &message))
-        else {
+        if !process.replica.listens_to(now, from, &message) {
             // It may have been a member, or may not be known as one yet.
             process.replica.on_peer(now, from, message);
             return self.wake(member);
-        };
+        }
         process.heard_us.insert(from, self.now_us);
         let node = process.replica.node();
         if let PeerMessage::ChangeMembers(asked) = &message
@@ -119,12 +113,11 @@ impl World {
             }
             let before = self.judges.on_arrival(process.replica.node(), envelope);
             let is_disturbance = process.is_disturbed_by(envelope, now, election_timeout_us);
+            let is_known = process.replica.node().knows(from);
             let may_be_unheard = match envelope.message {
                 Message::PreVote { .. } | Message::RequestVote { leadership_transfer: false, .. } => true,
                 // They pass by the rule that protects a living leader, so they count only from members.
-                Message::RequestVote { leadership_transfer: true, .. } | Message::TimeoutNow => {
-                    !process.replica.node().knows(from)
-                }
+                Message::RequestVote { leadership_transfer: true, .. } | Message::TimeoutNow => !is_known,
                 _ => false,
             };
             let is_sign_of_life =
@@ -134,7 +127,7 @@ impl World {
             if is_sign_of_life && node.leader_id() == Some(from) && node.current_term() == term {
                 process.heard_leader_at = Some((from, now));
             }
-            self.judges.on_arrived(&before, node, believed_term, may_be_unheard)?;
+            self.judges.on_arrived(&before, node, term, is_known, may_be_unheard)?;
             require(STICKINESS, !is_disturbance || before.has_vote_of(node), || {
                 format!("{to} has just heard its leader, and takes part in the election of {from}")
             })?;

@@ -23,6 +23,8 @@ const KNOWN: &str = "a leader knows what it counts";
 const SHOWN: &str = "no more than the leader has shown";
 const STALE: &str = "an earlier term is over";
 const LATER: &str = "who hears of a later term is in it";
+/// So far at a time a stranger's word moves a member (docs/adr/0013-strangers.md).
+const STRANGERS_STEP: u64 = 1 << 20;
 
 /// What the leader of a term has shown to a follower.
 #[derive(Default, Debug)]
@@ -128,17 +130,18 @@ impl Agreement {
         }
     }
 
-    /// A message has arrived of `term`, or of a later one that moves the receiver no further; `may_be_unheard` says
-    /// whether it was one that asks for a vote, or for the promise of one, or for an election, which do not move
-    /// everybody.
+    /// A message of `term` has arrived, of who `is_known` to the receiver as a member or not; `may_be_unheard` says whether
+    /// it was one that asks for a vote, or for the promise of one, or for an election, which do not move everybody.
     pub(crate) fn on_arrived(
         &self,
         before: &Before,
         node: &Node,
         term: Term,
+        is_known: bool,
         may_be_unheard: bool,
     ) -> Verdict {
-        require(LATER, may_be_unheard || node.current_term() >= term, || {
+        let most = if is_known { term } else { Term(before.hard_state.current_term.0 + STRANGERS_STEP) };
+        require(LATER, may_be_unheard || node.current_term() >= term.min(most), || {
             format!("{} hears of term {term}, and stays in {}", node.id(), node.current_term())
         })?;
         if term < before.hard_state.current_term {
@@ -248,26 +251,28 @@ mod tests {
         let before = Before::of(&node);
         let envelope = append(EntryId::ZERO, &[id(1, 1), id(2, 1)], 2);
         node.step(Time(1), envelope.clone());
-        assert_eq!(agreement.on_arrived(&before, &node, Term(3), false).unwrap_err().judge, SHOWN);
+        assert_eq!(agreement.on_arrived(&before, &node, Term(3), true, false).unwrap_err().judge, SHOWN);
         agreement.on_arrival(&follower(), &envelope);
-        agreement.on_arrived(&before, &node, Term(3), false).unwrap();
+        agreement.on_arrived(&before, &node, Term(3), true, false).unwrap();
     }
 
     #[test]
     fn who_is_moved_by_an_earlier_term_is_seen() {
         let (agreement, mut node) = (Agreement::default(), follower());
         let before = Before::of(&node);
-        agreement.on_arrived(&before, &node, Term(2), false).unwrap();
+        agreement.on_arrived(&before, &node, Term(2), true, false).unwrap();
         node.on_time(Time(u64::MAX / 2));
-        assert_eq!(agreement.on_arrived(&before, &node, Term(2), false).unwrap_err().judge, STALE);
+        assert_eq!(agreement.on_arrived(&before, &node, Term(2), true, false).unwrap_err().judge, STALE);
     }
 
     #[test]
     fn who_does_not_learn_of_a_later_term_is_seen() {
         let (agreement, node) = (Agreement::default(), follower());
         let before = Before::of(&node);
-        agreement.on_arrived(&before, &node, Term(4), true).unwrap();
-        assert_eq!(agreement.on_arrived(&before, &node, Term(4), false).unwrap_err().judge, LATER);
+        agreement.on_arrived(&before, &node, Term(4), true, true).unwrap();
+        assert_eq!(agreement.on_arrived(&before, &node, Term(4), true, false).unwrap_err().judge, LATER);
+        let far = Term(1 << 40);
+        assert_eq!(agreement.on_arrived(&before, &node, far, false, false).unwrap_err().judge, LATER);
     }
 
     #[test]

@@ -142,9 +142,10 @@ impl Judges {
         before: &Before,
         node: &Node,
         term: Term,
+        is_known: bool,
         may_be_unheard: bool,
     ) -> Verdict {
-        self.agreement.on_arrived(before, node, term, may_be_unheard)
+        self.agreement.on_arrived(before, node, term, is_known, may_be_unheard)
     }
 
     /// A member has done what it wanted to do.
